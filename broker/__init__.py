@@ -1,0 +1,1 @@
+"""What a broker does for its clients: connections, handlers, coordinators, command line."""

@@ -1,0 +1,1 @@
+"""One module per API key: the tree is the table of contents."""

@@ -1,0 +1,1 @@
+"""Every API message, declared once; one module per API key."""

@@ -1,0 +1,1 @@
+"""Agreement: metadata store, controller, partitions and their replicas."""

@@ -1,0 +1,1 @@
+"""The metadata store: a tree with ZooKeeper semantics."""

@@ -1,0 +1,1 @@
+"""One partition on one disk, and the set of them."""
