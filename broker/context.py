@@ -1,0 +1,79 @@
+"""What a handler may reach: the broker's parts under one roof."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
+    from kavka.broker.configs import Configs
+    from kavka.broker.fetch_sessions import FetchSessions
+    from kavka.broker.groups.coordinator import GroupCoordinator
+    from kavka.config.broker import BrokerConfig
+    from kavka.replication.controller.controller import Controller
+    from kavka.replication.controller.producer_ids import ProducerIds
+    from kavka.replication.metadata import MetadataCache
+    from kavka.replication.replica_manager import ReplicaManager
+    from kavka.replication.store.base import MetadataStore
+    from kavka.replication.waiting import WaitingRoom
+    from kavka.storage.clock import Clock
+    from kavka.storage.manager import LogManager
+
+
+class Broker:
+    """The parts of one broker. The server fills it in its build order; handlers only read.
+
+    A test of a handler makes one with the parts that the handler uses. Touching a part that
+    was never set raises AttributeError.
+    """
+
+    __slots__ = (
+        "advertised_endpoints",
+        "authorizer",
+        "clock",
+        "cluster_id",
+        "config",
+        "configs",
+        "controller",
+        "fetch_sessions",
+        "groups",
+        "logs",
+        "loop",
+        "metadata",
+        "node_id",
+        "producer_ids",
+        "replicas",
+        "store",
+        "waiting",
+    )
+
+    config: "BrokerConfig"
+    clock: "Clock"
+    loop: "asyncio.AbstractEventLoop"
+    node_id: int
+    cluster_id: str
+    store: "MetadataStore"
+    metadata: "MetadataCache"
+    controller: "Controller"
+    configs: "Configs"
+    logs: "LogManager"
+    replicas: "ReplicaManager"
+    groups: "GroupCoordinator"
+    producer_ids: "ProducerIds"
+    waiting: "WaitingRoom"
+    fetch_sessions: "FetchSessions"
+    authorizer: None  # None: everybody may do everything
+
+    def __init__(self, config: "BrokerConfig", clock: "Clock") -> None:
+        self.config = config
+        self.clock = clock
+        self.authorizer = None
+        self.advertised_endpoints: Mapping[str, tuple[str, int]] = {}
+
+    def advertised(self, listener: str) -> tuple[str, int]:
+        """Host and port under which clients of ``listener`` find this broker.
+
+        Port 0 of the configuration has become the port really bound. Raises KeyError for a
+        listener this broker does not have.
+        """
+        return self.advertised_endpoints[listener]
