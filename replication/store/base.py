@@ -150,6 +150,16 @@ MultiResult = str | Stat | None
 """What one operation of a ``multi`` gave: the created path, the new stat, or nothing."""
 
 
+def check_path(path: str, *, sequence: bool = False) -> None:
+    """Raise ValueError for a path that no node can have.
+
+    The name of a ``sequence`` node may be empty: it gets digits appended.
+    """
+    whole = path + "0" if sequence else path
+    if not whole.startswith("/") or whole.endswith("/") or "//" in whole or "\0" in whole:
+        raise ValueError(f"{path!r} cannot be the path of a node")
+
+
 class MetadataStore(Protocol):
     """A session with a metadata store. All calls and all callbacks belong to the event loop."""
 
