@@ -1,0 +1,1 @@
+"""Fetching: sessions, reading within the limits, and the response written by hand."""

@@ -1,0 +1,192 @@
+"""Read what a Fetch asks for, within its limits (``KafkaApis.handleFetch``, wire-format rules).
+
+The limits, in Kafka's words: a partition gives at most its ``partition_max_bytes`` and all of
+them together at most ``max_bytes``; but the first batch of the first partition that has any is
+returned whole, however large, so that a reader always gets on (from Fetch v3; older versions
+get it cut off).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kavka.broker.fetch.sessions import FetchPartition
+from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.replication.partition import DEBUGGING_REPLICA_ID, READ_COMMITTED, Partition
+from kavka.storage.log import FetchSlice, Log
+
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+    from kavka.protocol.schema import Buffer
+    from kavka.storage.txn_index import AbortedTxn
+
+NO_ABORTED: Sequence["AbortedTxn"] = ()
+
+
+class FetchOptions:
+    """What a Fetch request says for all its partitions."""
+
+    __slots__ = ("isolation_level", "max_bytes", "min_bytes", "replica_id", "version")
+
+    def __init__(
+        self, version: int, replica_id: int, isolation_level: int, min_bytes: int, max_bytes: int
+    ) -> None:
+        self.version = version
+        self.replica_id = replica_id
+        self.isolation_level = isolation_level
+        self.min_bytes = min_bytes
+        self.max_bytes = max_bytes
+
+    @property
+    def magic(self) -> int:
+        """The newest record format the client can read (KIP-98)."""
+        return 0 if self.version < 2 else 1 if self.version < 4 else 2
+
+
+class PartitionRead:
+    """What one partition gives."""
+
+    __slots__ = (
+        "aborted",
+        "diverging_epoch",
+        "entry",
+        "error",
+        "high_watermark",
+        "last_stable_offset",
+        "log_start_offset",
+        "partition",
+        "records",
+        "size",
+    )
+
+    def __init__(self, entry: FetchPartition, partition: Partition | None) -> None:
+        self.entry = entry
+        self.partition = partition
+        self.error: int = ErrorCode.NONE
+        self.high_watermark = -1
+        self.last_stable_offset = -1
+        self.log_start_offset = -1
+        self.aborted: Sequence[AbortedTxn] | None = None
+        self.diverging_epoch: tuple[int, int] | None = None  # (epoch, its end offset), KIP-595
+        self.records: FetchSlice | Buffer = b""
+        self.size = 0
+
+    @property
+    def has_news(self) -> bool:
+        """Whether an incremental response must carry it."""
+        entry = self.entry
+        return (
+            self.size > 0
+            or self.error != ErrorCode.NONE
+            or self.diverging_epoch is not None
+            or self.high_watermark != entry.sent_high_watermark
+            or self.log_start_offset != entry.sent_log_start_offset
+        )
+
+    def mark_sent(self) -> None:
+        """Remember what the reader knows now; after an error it is told everything again."""
+        entry = self.entry
+        failed = self.error != ErrorCode.NONE
+        entry.sent_high_watermark = -1 if failed else self.high_watermark
+        entry.sent_log_start_offset = self.log_start_offset
+
+
+def read_partitions(
+    broker: "Broker", entries: Sequence[FetchPartition], options: FetchOptions
+) -> list[PartitionRead]:
+    """Read every wanted partition in order, within the limits of ``options``."""
+    budget = options.max_bytes
+    reads: list[PartitionRead] = []
+    for entry in entries:
+        # What older versions get beyond their limit is cut off after it is converted.
+        min_one = options.version < 3 or budget == options.max_bytes
+        read = _read(broker, entry, options, budget, min_one=min_one)
+        budget -= read.size
+        reads.append(read)
+    return reads
+
+
+def _read(
+    broker: "Broker", entry: FetchPartition, options: FetchOptions, budget: int, *, min_one: bool
+) -> PartitionRead:
+    read = PartitionRead(entry, None)
+    try:
+        partition = read.partition = resolve(broker, entry)
+        if options.replica_id != DEBUGGING_REPLICA_ID:
+            partition.require_leader(entry.current_leader_epoch)
+        log = partition.log
+        offset = entry.fetch_offset
+        if entry.last_fetched_epoch >= 0:
+            read.diverging_epoch = _divergence(partition, entry.last_fetched_epoch, offset)
+        bound = partition.fetch_bound(options.replica_id, options.isolation_level)
+        if read.diverging_epoch is None:
+            if offset < log.log_start_offset or offset > log.log_end_offset:
+                raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+            if offset < bound and (budget > 0 or min_one):
+                _read_records(read, log, entry, options, min(entry.max_bytes, budget), min_one)
+        read.high_watermark = log.high_watermark
+        read.last_stable_offset = log.last_stable_offset
+        read.log_start_offset = log.log_start_offset
+        if options.isolation_level == READ_COMMITTED and read.aborted is None:
+            read.aborted = NO_ABORTED
+    except KafkaError as error:
+        failed = PartitionRead(entry, read.partition)
+        failed.error = _downgrade(error.code, options.version)
+        return failed
+    return read
+
+
+def resolve(broker: "Broker", entry: FetchPartition) -> Partition:
+    """The partition an entry means, by name or by topic id (KIP-516).
+
+    Raises UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID and what ``ReplicaManager.partition`` raises.
+    """
+    topic = entry.topic
+    if topic:
+        return broker.replicas.partition(topic, entry.index)
+    name = broker.metadata.topic_name(entry.topic_id)
+    if name is None:
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+    partition = broker.replicas.partition(name, entry.index)
+    if partition.topic_id != entry.topic_id:
+        raise KafkaError(ErrorCode.INCONSISTENT_TOPIC_ID)
+    return partition
+
+
+def _read_records(
+    read: PartitionRead,
+    log: Log,
+    entry: FetchPartition,
+    options: FetchOptions,
+    limit: int,
+    min_one: bool,
+) -> None:
+    config = log.config
+    if options.magic < 2 and not config.message_downconversion_enable:
+        raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
+    if options.version < 10 and config.compression_type == "zstd":
+        raise KafkaError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
+    assert read.partition is not None
+    bound = read.partition.fetch_bound(options.replica_id, options.isolation_level)
+    records = log.read(entry.fetch_offset, max(limit, 0), bound, min_one)
+    if records.size:
+        read.records = records
+        read.size = records.size
+        if options.isolation_level == READ_COMMITTED:
+            read.aborted = log.aborted_transactions(entry.fetch_offset, records)
+
+
+def _divergence(partition: Partition, epoch: int, offset: int) -> tuple[int, int] | None:
+    """Where the reader's log leaves ours, judged by the epoch of its last record (KIP-595)."""
+    leader_epoch, end_offset = partition.log.end_offset_for_epoch(epoch)
+    if leader_epoch < 0 or end_offset < 0:
+        raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+    if leader_epoch < epoch or end_offset < offset:
+        return leader_epoch, end_offset
+    return None
+
+
+def _downgrade(code: ErrorCode, version: int) -> ErrorCode:
+    """The code as the request version's era knew it."""
+    if code == ErrorCode.KAFKA_STORAGE_ERROR and version <= 5:
+        return ErrorCode.NOT_LEADER_OR_FOLLOWER
+    return code

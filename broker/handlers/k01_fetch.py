@@ -1,0 +1,167 @@
+"""Fetch (1): read records, waiting for them if there are none yet.
+
+v0 base · v1 throttle time · v2 message format 1 · v3 max_bytes for the whole response · v4
+message format 2, isolation level, last stable offset, aborted transactions · v5 log start offset
+· v7 fetch sessions (KIP-227) · v9 current leader epoch (KIP-320) · v10 zstd (KIP-110) · v11 rack
+(KIP-392; the preferred read replica is always -1 here) · v12 flexible, diverging epochs (KIP-595)
+· v13 topic ids (KIP-516) · v15 replica state · v16 node endpoints (left out) · v17 directory id.
+
+Clients older than v4 cannot read message format 2; what they get is down-converted, off the
+event loop.
+"""
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+from kavka.broker.fetch.conversion import convert_reads, needs_conversion
+from kavka.broker.fetch.reader import (
+    FetchOptions,
+    PartitionRead,
+    read_partitions,
+)
+from kavka.broker.fetch.response import runs_of_topics, write_response
+from kavka.broker.fetch.sessions import FetchContext
+from kavka.broker.request import Pending, Raw
+from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.messages.k01_fetch import FetchRequest
+from kavka.replication.partition import CONSUMER_REPLICA_ID, Partition
+from kavka.replication.waiting import Waiter
+
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+    from kavka.broker.request import Request
+
+KEY = 1
+
+
+def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | Pending:
+    version = request.version
+    replica_id = body.replica_id
+    if version >= 15:
+        replica_id = CONSUMER_REPLICA_ID
+        if body.replica_state is not None:
+            replica_id = body.replica_state.replica_id
+    try:
+        context = broker.fetch_sessions.open(body, version, follower=replica_id >= 0)
+    except KafkaError as error:
+        return Raw(write_response(version, error.code, 0, ()))
+    options = FetchOptions(
+        version,
+        replica_id,
+        body.isolation_level,
+        body.min_bytes,
+        # Up to v2 there is no limit over all partitions.
+        body.max_bytes if version >= 3 else 2**31 - 1,
+    )
+    reads = read_partitions(broker, context.partitions, options)
+    if body.max_wait_ms > 0 and reads and _must_wait(reads, body.min_bytes):
+        return _park(broker, context, options, reads, body.max_wait_ms)
+    if needs_conversion(reads, options):
+        pending = Pending()
+        _convert(broker, options, reads, pending)
+        return pending
+    return _respond(context, options, reads)
+
+
+def _must_wait(reads: list[PartitionRead], min_bytes: int) -> bool:
+    size = 0
+    for read in reads:
+        if read.error != ErrorCode.NONE or read.diverging_epoch is not None:
+            return False
+        size += read.size
+    return size < min_bytes
+
+
+def _park(
+    broker: "Broker",
+    context: FetchContext,
+    options: FetchOptions,
+    reads: list[PartitionRead],
+    max_wait_ms: int,
+) -> Pending:
+    pending = Pending()
+    waiter = FetchWaiter(broker, context, options, pending)
+    keys = [read.partition for read in reads if read.partition is not None]
+    broker.waiting.park(waiter, keys, max_wait_ms / 1000)
+    pending.on_disconnect(lambda: broker.waiting.leave(waiter))
+    return pending
+
+
+class FetchWaiter(Waiter):
+    """A Fetch that found too little and waits for more."""
+
+    __slots__ = ("_broker", "_context", "_options", "_pending")
+
+    def __init__(
+        self, broker: "Broker", context: FetchContext, options: FetchOptions, pending: Pending
+    ) -> None:
+        super().__init__()
+        self._broker = broker
+        self._context = context
+        self._options = options
+        self._pending = pending
+
+    def try_complete(self, key: Hashable) -> bool:
+        assert isinstance(key, Partition)
+        if self._options.min_bytes <= 1 and not self._has_more(key):
+            return False
+        reads = read_partitions(self._broker, self._context.partitions, self._options)
+        if _must_wait(reads, self._options.min_bytes):
+            return False
+        self._finish(reads)
+        return True
+
+    def expire(self) -> None:
+        self._finish(read_partitions(self._broker, self._context.partitions, self._options))
+
+    def _has_more(self, partition: Partition) -> bool:
+        """Whether the partition that was touched has anything for us: a look, not a read."""
+        if not partition.is_leader:
+            return True  # an error, which is an answer too
+        bound = partition.fetch_bound(self._options.replica_id, self._options.isolation_level)
+        for entry in self._context.partitions:
+            if entry.index == partition.index and (
+                entry.topic == partition.topic or entry.topic_id == partition.topic_id
+            ):
+                return entry.fetch_offset < bound or entry.fetch_offset < (
+                    partition.log.log_start_offset
+                )
+        return False
+
+    def _finish(self, reads: list[PartitionRead]) -> None:
+        if needs_conversion(reads, self._options):
+            _convert(self._broker, self._options, reads, self._pending)
+        else:
+            self._pending.complete(_respond(self._context, self._options, reads))
+
+
+def _convert(
+    broker: "Broker", options: FetchOptions, reads: list[PartitionRead], pending: Pending
+) -> None:
+    """Answer a client that knows only older message formats, once its records are converted."""
+
+    async def run() -> None:
+        try:
+            converted = await convert_reads(broker, reads, options)
+        except Exception as error:
+            pending.fail(error)
+        else:
+            topics = runs_of_topics(converted)
+            pending.complete(Raw(write_response(options.version, ErrorCode.NONE, 0, topics)))
+
+    task = broker.loop.create_task(run())
+    pending.on_disconnect(task.cancel)
+
+
+def _respond(context: FetchContext, options: FetchOptions, reads: list[PartitionRead]) -> Raw:
+    session = context.session
+    if session is not None:
+        if context.incremental:
+            reads = [read for read in reads if read.has_news]
+        for read in reads:
+            read.mark_sent()
+            if read.size:
+                session.move_to_end(read.entry)
+    return Raw(
+        write_response(options.version, ErrorCode.NONE, context.session_id, runs_of_topics(reads))
+    )

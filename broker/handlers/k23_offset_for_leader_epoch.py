@@ -1,0 +1,44 @@
+"""OffsetForLeaderEpoch (23): where the records of a leader epoch end (KIP-101, KIP-279, KIP-320).
+
+v0 end offset · v1 the epoch it belongs to · v2 current leader epoch, throttle time · v3 replica
+id · v4 flexible. Followers and consumers use it to find out whether their position still exists.
+"""
+
+from typing import TYPE_CHECKING
+
+from kavka.protocol.errors import KafkaError
+from kavka.protocol.messages.k23_offset_for_leader_epoch import (
+    EpochEndOffset,
+    OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse,
+    OffsetForLeaderTopicResult,
+)
+from kavka.replication.partition import DEBUGGING_REPLICA_ID
+
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+    from kavka.broker.request import Request
+
+KEY = 23
+
+
+def handle(
+    broker: "Broker", request: "Request", body: OffsetForLeaderEpochRequest
+) -> OffsetForLeaderEpochResponse:
+    any_replica = request.version >= 3 and body.replica_id == DEBUGGING_REPLICA_ID
+    response = OffsetForLeaderEpochResponse()
+    for topic in body.topics:
+        result = OffsetForLeaderTopicResult(topic=topic.topic)
+        for asked in topic.partitions:
+            answer = EpochEndOffset(partition=asked.partition)
+            try:
+                partition = broker.replicas.partition(topic.topic, asked.partition)
+                if not any_replica:
+                    partition.require_leader(asked.current_leader_epoch)
+                epoch, end_offset = partition.log.end_offset_for_epoch(asked.leader_epoch)
+                answer.leader_epoch, answer.end_offset = epoch, end_offset
+            except KafkaError as error:
+                answer.error_code = error.code
+            result.partitions.append(answer)
+        response.topics.append(result)
+    return response

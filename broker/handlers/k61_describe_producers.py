@@ -1,0 +1,47 @@
+"""DescribeProducers (61): the producers that a partition's log remembers (KIP-664). v0 only."""
+
+from typing import TYPE_CHECKING
+
+from kavka.protocol.errors import KafkaError
+from kavka.protocol.messages.k61_describe_producers import (
+    DescribeProducersRequest,
+    DescribeProducersResponse,
+    PartitionResponse,
+    ProducerState,
+    TopicResponse,
+)
+
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+    from kavka.broker.request import Request
+
+KEY = 61
+
+
+def handle(
+    broker: "Broker", request: "Request", body: DescribeProducersRequest
+) -> DescribeProducersResponse:
+    response = DescribeProducersResponse()
+    for topic in body.topics:
+        result = TopicResponse(name=topic.name)
+        for index in topic.partition_indexes:
+            answer = PartitionResponse(partition_index=index)
+            try:
+                partition = broker.replicas.partition(topic.name, index)
+                answer.active_producers.extend(
+                    ProducerState(
+                        producer_id=producer.producer_id,
+                        producer_epoch=producer.epoch,
+                        last_sequence=producer.last_sequence,
+                        last_timestamp=producer.last_timestamp,
+                        coordinator_epoch=producer.coordinator_epoch,
+                        current_txn_start_offset=producer.current_txn_first_offset,
+                    )
+                    for producer in partition.log.producers.active()
+                )
+            except KafkaError as error:
+                answer.error_code = error.code
+                answer.error_message = error.message
+            result.partitions.append(answer)
+        response.topics.append(result)
+    return response

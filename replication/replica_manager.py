@@ -1,0 +1,325 @@
+"""The partitions of this broker, and what the controller says of them.
+
+Owned by the event loop. It turns the controller's LeaderAndIsr and StopReplica into partitions
+that lead, follow or go away, tells subscribers (the coordinators) when leadership of a topic's
+partitions comes and goes, and wakes whoever waits for a partition to progress.
+"""
+
+import logging
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Protocol
+
+from kavka.config.topic import TopicConfig
+from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.messages.k04_leader_and_isr import (
+    LeaderAndIsrPartitionError,
+    LeaderAndIsrPartitionState,
+    LeaderAndIsrRequest,
+    LeaderAndIsrResponse,
+    LeaderAndIsrTopicError,
+)
+from kavka.protocol.messages.k05_stop_replica import (
+    StopReplicaPartitionError,
+    StopReplicaRequest,
+    StopReplicaResponse,
+)
+from kavka.protocol.records.batch import BatchHeader, read_header
+from kavka.protocol.topics import TopicPartition
+from kavka.replication.partition import ACKS_ALL, NO_EPOCH, Partition
+from kavka.replication.waiting import Waiter, WaitingRoom
+from kavka.storage.clock import Clock
+from kavka.storage.log import AppendInfo, AppendOrigin, Log
+from kavka.storage.manager import LogManager
+
+log = logging.getLogger("kavka.replication")
+
+
+class KnownTopics(Protocol):
+    """What the replica manager asks the metadata cache."""
+
+    def has_partition(self, topic: str, partition: int) -> bool: ...
+
+
+OnElected = Callable[[int, int], None]  # partition, leader epoch
+OnResigned = Callable[[int], None]  # partition
+
+
+class ReplicaManager:
+    """All partitions with a replica on this broker."""
+
+    def __init__(
+        self,
+        node_id: int,
+        logs: LogManager,
+        metadata: KnownTopics,
+        topic_config: Callable[[str], TopicConfig],
+        waiting: WaitingRoom,
+        clock: Clock,
+    ) -> None:
+        self.node_id = node_id
+        self.waiting = waiting
+        self.controller_epoch = 0
+        self._logs = logs
+        self._metadata = metadata
+        self._topic_config = topic_config
+        self._clock = clock
+        self._topics: dict[str, dict[int, Partition]] = {}
+        self._subscribers: dict[str, list[tuple[OnElected, OnResigned]]] = {}
+
+    # -- finding ----------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Partition]:
+        for partitions in self._topics.values():
+            yield from partitions.values()
+
+    def find(self, topic: str, index: int) -> Partition | None:
+        """The partition if there is a replica of it here."""
+        partitions = self._topics.get(topic)
+        return None if partitions is None else partitions.get(index)
+
+    def partition(self, topic: str, index: int) -> Partition:
+        """The partition with a replica here.
+
+        Raises UNKNOWN_TOPIC_OR_PARTITION when the cluster has no such partition,
+        NOT_LEADER_OR_FOLLOWER when it is elsewhere, KAFKA_STORAGE_ERROR when its log directory
+        is offline.
+        """
+        partitions = self._topics.get(topic)
+        if partitions is not None:
+            partition = partitions.get(index)
+            if partition is not None:
+                if partition.log.offline:
+                    raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+                return partition
+        if self._metadata.has_partition(topic, index):
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def append(
+        self,
+        partition: Partition,
+        batches: Sequence[tuple[BatchHeader, memoryview]],
+        acks: int,
+        origin: AppendOrigin = AppendOrigin.CLIENT,
+    ) -> AppendInfo:
+        """Append to a partition led here, start the flush it asks for, wake its readers."""
+        info = partition.append_as_leader(batches, acks, self._clock.wall_ms(), origin)
+        if partition.flush_due:
+            self._request_flush(partition)
+        self.waiting.notify(partition)
+        return info
+
+    def append_internal(self, topic: str, index: int, batch: bytearray) -> AppendInfo:
+        """Append one batch of a coordinator to its own topic, as ``acks=-1`` does."""
+        partition = self.partition(topic, index)
+        view = memoryview(batch)
+        return self.append(
+            partition, [(read_header(view), view)], ACKS_ALL, AppendOrigin.COORDINATOR
+        )
+
+    def when_replicated(
+        self,
+        topic: str,
+        index: int,
+        end_offset: int,
+        timeout_ms: int,
+        callback: Callable[[ErrorCode], None],
+    ) -> None:
+        """Call back with NONE once all below ``end_offset`` is replicated, at once if it is.
+
+        The code is REQUEST_TIMED_OUT after ``timeout_ms``, NOT_LEADER_OR_FOLLOWER when
+        leadership goes meanwhile, NOT_ENOUGH_REPLICAS_AFTER_APPEND when the ISR shrank.
+        """
+        partition = self.partition(topic, index)
+        waiter = _Replicated(partition, partition.leader_epoch, end_offset, callback)
+        if not waiter.try_complete(partition):
+            self.waiting.park(waiter, (partition,), timeout_ms / 1000)
+
+    def _request_flush(self, partition: Partition) -> None:
+        def flushed() -> None:
+            partition.advance_high_watermark()
+            self.waiting.notify(partition)
+
+        self._logs.flusher.request(partition.log, flushed)
+
+    # -- what the controller says -----------------------------------------------------------
+
+    def apply_leader_and_isr(self, request: LeaderAndIsrRequest) -> LeaderAndIsrResponse:
+        """Lead and follow as told; partitions unknown so far get their log."""
+        if request.controller_epoch < self.controller_epoch:
+            return LeaderAndIsrResponse(error_code=ErrorCode.STALE_CONTROLLER_EPOCH)
+        self.controller_epoch = request.controller_epoch
+        response = LeaderAndIsrResponse(error_code=ErrorCode.NONE)
+        elected: list[Partition] = []
+        resigned: list[Partition] = []
+        for topic in request.topic_states:
+            result = LeaderAndIsrTopicError(topic_id=topic.topic_id)
+            for state in topic.partition_states:
+                code = ErrorCode.NONE
+                try:
+                    self._apply_state(topic.topic_name, topic.topic_id, state, elected, resigned)
+                except KafkaError as error:
+                    code = error.code
+                    log.warning(
+                        "LeaderAndIsr not applied partition=%s-%d error=%s",
+                        topic.topic_name,
+                        state.partition_index,
+                        error,
+                    )
+                result.partition_errors.append(
+                    LeaderAndIsrPartitionError(
+                        topic_name=topic.topic_name,
+                        partition_index=state.partition_index,
+                        error_code=code,
+                    )
+                )
+            response.topics.append(result)
+        for partition in resigned:
+            self._tell_resigned(partition)
+        for partition in elected:
+            for on_elected, _ in self._subscribers.get(partition.topic, ()):
+                on_elected(partition.index, partition.leader_epoch)
+        return response
+
+    def _apply_state(
+        self,
+        topic: str,
+        topic_id: bytes,
+        state: LeaderAndIsrPartitionState,
+        elected: list[Partition],
+        resigned: list[Partition],
+    ) -> None:
+        if self.node_id not in state.replicas:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "no replica on this broker")
+        partition = self.find(topic, state.partition_index)
+        if partition is None:
+            config = self._topic_config(topic)
+            new_log = self._logs.get_or_create(
+                TopicPartition(topic, state.partition_index), config, topic_id
+            )
+            partition = Partition(topic, topic_id, state.partition_index, self.node_id, new_log)
+            self._topics.setdefault(topic, {})[state.partition_index] = partition
+        elif state.leader_epoch <= partition.leader_epoch:
+            raise KafkaError(ErrorCode.STALE_CONTROLLER_EPOCH, "not a newer leader epoch")
+        was_leader = partition.is_leader
+        partition.controller_epoch = state.controller_epoch
+        partition.partition_epoch = state.partition_epoch
+        partition.replicas = list(state.replicas)
+        partition.in_sync_replicas = list(state.isr)
+        if state.leader == self.node_id:
+            partition.become_leader(state.leader_epoch)
+            elected.append(partition)
+        else:
+            partition.become_follower(state.leader, state.leader_epoch)
+            if was_leader:
+                resigned.append(partition)
+        self.waiting.notify(partition)
+
+    def stop_replica(self, request: StopReplicaRequest) -> StopReplicaResponse:
+        """Let go of partitions; with ``delete_partition`` their logs are deleted too."""
+        if request.controller_epoch < self.controller_epoch:
+            return StopReplicaResponse(error_code=ErrorCode.STALE_CONTROLLER_EPOCH)
+        self.controller_epoch = request.controller_epoch
+        response = StopReplicaResponse(error_code=ErrorCode.NONE)
+        for topic in request.topic_states:
+            for state in topic.partition_states:
+                code = ErrorCode.NONE
+                try:
+                    self._stop(topic.topic_name, state.partition_index, state.delete_partition)
+                except KafkaError as error:
+                    code = error.code
+                response.partition_errors.append(
+                    StopReplicaPartitionError(
+                        topic_name=topic.topic_name,
+                        partition_index=state.partition_index,
+                        error_code=code,
+                    )
+                )
+        return response
+
+    def _stop(self, topic: str, index: int, delete: bool) -> None:
+        partitions = self._topics.get(topic)
+        partition = None if partitions is None else partitions.pop(index, None)
+        if partitions is not None and not partitions:
+            del self._topics[topic]
+        if partition is not None:
+            was_leader = partition.is_leader
+            partition.deleted = True
+            if was_leader:
+                self._tell_resigned(partition)
+            self.waiting.notify(partition)
+        if delete:
+            self._logs.delete(TopicPartition(topic, index))
+
+    # -- coordinators -----------------------------------------------------------------------
+
+    def subscribe_leadership(
+        self, topic: str, on_elected: OnElected, on_resigned: OnResigned
+    ) -> None:
+        """Tell a coordinator, whose state lives in ``topic``, of every partition of it that this
+        broker leads, now and later, and of every one it leads no more."""
+        self._subscribers.setdefault(topic, []).append((on_elected, on_resigned))
+        for partition in list(self._topics.get(topic, {}).values()):
+            if partition.is_leader:
+                on_elected(partition.index, partition.leader_epoch)
+
+    def _tell_resigned(self, partition: Partition) -> None:
+        for _, on_resigned in self._subscribers.get(partition.topic, ()):
+            on_resigned(partition.index)
+
+    # -- settings and checkpoints -----------------------------------------------------------
+
+    def update_topic_config(self, topic: str, config: TopicConfig) -> None:
+        """A topic's settings changed: its logs follow, and who waits is looked at again."""
+        for partition in self._topics.get(topic, {}).values():
+            partition.log.update_config(config)
+            if partition.is_leader:
+                if partition.flush_due:
+                    self._request_flush(partition)
+                partition.advance_high_watermark()
+                self.waiting.notify(partition)
+
+    def high_watermarks(self) -> Iterator[tuple[Log, int]]:
+        """Every log here with its high watermark, for the checkpoint files."""
+        for partition in self:
+            yield partition.log, partition.high_watermark
+
+
+class _Replicated(Waiter):
+    """A coordinator's append on its way to the high watermark."""
+
+    __slots__ = ("_callback", "_end_offset", "_leader_epoch", "_partition")
+
+    def __init__(
+        self,
+        partition: Partition,
+        leader_epoch: int,
+        end_offset: int,
+        callback: Callable[[ErrorCode], None],
+    ) -> None:
+        super().__init__()
+        assert leader_epoch != NO_EPOCH
+        self._partition = partition
+        self._leader_epoch = leader_epoch
+        self._end_offset = end_offset
+        self._callback = callback
+
+    def try_complete(self, key: Hashable) -> bool:
+        partition = self._partition
+        if not partition.is_leader or partition.leader_epoch != self._leader_epoch:
+            self._callback(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            return True
+        if not partition.acknowledged(ACKS_ALL, self._end_offset):
+            return False
+        try:
+            partition.require_enough_in_sync_after_append()
+        except KafkaError as error:
+            self._callback(error.code)
+        else:
+            self._callback(ErrorCode.NONE)
+        return True
+
+    def expire(self) -> None:
+        self._callback(ErrorCode.REQUEST_TIMED_OUT)

@@ -1,0 +1,93 @@
+"""The stock Java tools of several Kafka releases, fetched by Maven.
+
+Where a machine has no JVM or no Maven the tests that need them skip and say so. With
+``KAVKA_REQUIRE_JAVA=1`` (the full test run sets it) that is a failure instead.
+"""
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+CACHE = HERE.parent.parent / ".java"
+
+RELEASES = ("4.3", "2.3", "1.1", "0.11", "0.10")
+
+# A tool is a short-lived JVM: the full optimiser and a big heap only cost start-up time.
+JVM_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx256m")
+
+
+@functools.cache
+def class_path(release: str) -> str:
+    """The class path of a release's tools; skips the test where it cannot be had."""
+    cached = CACHE / f"{release}.classpath"
+    if cached.exists():
+        path = cached.read_text()
+        if all(Path(jar).exists() for jar in path.split(":")):
+            return path
+    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    if missing:
+        _cannot(f"no {' and no '.join(missing)} on this machine")
+    CACHE.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [
+            *("mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "-P", f"kafka-{release}"),
+            *("dependency:build-classpath", f"-Dmdep.outputFile={cached}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    if done.returncode != 0:
+        _cannot(f"Maven cannot fetch Kafka {release}: {done.stdout[-500:]}")
+    return cached.read_text()
+
+
+def _cannot(reason: str) -> None:
+    if os.environ.get("KAVKA_REQUIRE_JAVA"):
+        pytest.fail(f"the Java tools are required: {reason}")
+    pytest.skip(f"the Java tools cannot run: {reason}")
+
+
+def command(release: str, main_class: str, *arguments: str) -> list[str]:
+    """The command line of a tool."""
+    config = HERE / ("log4j2.properties" if release.startswith("4") else "log4j.properties")
+    logging = "log4j2.configurationFile" if release.startswith("4") else "log4j.configuration"
+    return [
+        "java",
+        *JVM_FLAGS,
+        f"-D{logging}=file:{config}",
+        *("-cp", class_path(release), main_class),
+        *arguments,
+    ]
+
+
+def run_tool(
+    release: str,
+    main_class: str,
+    *arguments: str,
+    stdin: str | None = None,
+    timeout: float = 90,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool to its end and return what it printed."""
+    done = subprocess.run(
+        command(release, main_class, *arguments),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    if check:
+        assert done.returncode == 0, f"{main_class}: {done.stdout}\n{done.stderr}"
+    return done
+
+
+def lines(text: str) -> Sequence[str]:
+    """Non-empty lines."""
+    return [line for line in text.splitlines() if line.strip()]
