@@ -1,0 +1,68 @@
+"""Bounds on what one client, request or file can make the broker do.
+
+Figures that an operator may want to move are settings (``socket.request.max.bytes``,
+``max.connections.per.ip``, …); these are the ones that keep the broker alive whatever those say.
+Append new ones at the end.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# -- frames --------------------------------------------------------------------------------
+
+FRAME_BYTES_MIN: Final = 8
+"""Smallest request: key, version and correlation id; less is not Kafka."""
+
+FRAME_BYTES_MAX_BEFORE_AUTHENTICATION: Final = 512 * KIB
+"""Largest frame before a SASL listener knows its peer (Kafka's sasl.server.max.receive.size)."""
+
+RECEIVE_BUFFER_BYTES: Final = 64 * KIB
+"""The receive buffer all connections share; a larger frame gets a buffer of its own."""
+
+FRAME_GROWTH_BYTES: Final = 1 * MIB
+"""A frame's own buffer grows by at most so much beyond what has arrived: an announced size
+alone takes no memory."""
+
+STRING_BYTES_MAX: Final = 32767
+"""A nullable string's length is an INT16 before the flexible versions."""
+
+# -- connections ---------------------------------------------------------------------------
+
+PARKED_REQUESTS_PER_CONNECTION_MAX: Final = 64
+"""Requests of one connection that may wait at the same time; then it is not read."""
+
+QUEUED_BYTES_PER_CONNECTION_MAX: Final = 16 * MIB
+"""Answers waiting for a slow reader; above it the connection's requests are not read."""
+
+REQUESTS_PER_TURN_MAX: Final = 256
+"""Frames of one connection handled in one turn of the loop, so that others get theirs."""
+
+LISTEN_BACKLOG: Final = 1024
+"""Connections the kernel keeps while the loop is busy."""
+
+# -- records -------------------------------------------------------------------------------
+
+DECOMPRESSED_BATCH_BYTES_MAX: Final = 256 * MIB
+"""What one compressed batch may unpack to where the broker must look inside."""
+
+RECORDS_PER_BATCH_MAX: Final = 2**31 - 1
+"""Offsets within a batch are INT32 deltas."""
+
+HEADERS_PER_RECORD_MAX: Final = 10_000
+"""Headers of a record where the broker must look inside."""
+
+FETCH_BYTES_MAX: Final = 64 * MIB
+"""Largest fetch answer whatever the client asked for (Kafka 2.5's fetch.max.bytes is 55 MiB)."""
+
+# -- metadata and groups -------------------------------------------------------------------
+
+PARTITIONS_PER_TOPIC_MAX: Final = 100_000
+"""Partitions one request may ask for; the instance's own cap comes on top."""
+
+CLIENT_ID_CHARACTERS_LOGGED: Final = 128
+"""A client's own texts are cut to this in log lines."""
+
+CONFIG_VALUE_CHARACTERS_MAX: Final = 64 * KIB
+"""Longest value of a setting in the metadata store; a znode holds 1 MiB."""
