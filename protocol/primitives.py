@@ -1,0 +1,77 @@
+"""The wire's variable-length integers, and packers for runs of equal numbers."""
+
+from collections.abc import Sequence
+from struct import Struct as Packer
+from typing import Final
+
+from kavka.protocol.errors import MalformedFrame
+
+Buffer = bytes | bytearray | memoryview
+
+BYTE: Final = tuple(bytes((value,)) for value in range(256))
+
+_MAX_UVARINT_BYTES: Final = 5
+_KEPT_RUN_LENGTHS: Final = 256
+
+
+def uvarint(value: int) -> bytes:
+    """Encode an unsigned number seven bits at a time, lowest first (KIP-482)."""
+    if value < 0x80:
+        return BYTE[value]
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_uvarint(buf: Sequence[int], pos: int) -> tuple[int, int]:
+    """Decode an unsigned 32-bit varint: the value and the position behind it.
+
+    Raises IndexError at the end of the buffer and MalformedFrame past 32 bits.
+    """
+    value = shift = 0
+    start = pos
+    while True:
+        byte = buf[pos]
+        pos += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+        if pos - start == _MAX_UVARINT_BYTES:
+            raise MalformedFrame("a varint has more than five bytes")
+    if value > 0xFFFFFFFF:
+        raise MalformedFrame("a varint does not fit 32 bits")
+    return value, pos
+
+
+def skip_tagged_fields(buf: Sequence[int], pos: int, count: int) -> int:
+    """Step over ``count`` tagged fields; the position behind them.
+
+    ``count`` is the byte before ``pos``, which is the whole number unless its high bit is set.
+    """
+    if count > 0x7F:
+        count, pos = read_uvarint(buf, pos - 1)
+    for _ in range(count):
+        _tag, pos = read_uvarint(buf, pos)
+        size, pos = read_uvarint(buf, pos)
+        pos += size
+    return pos
+
+
+class RunPackers(dict[int, Packer]):
+    """Packers for ``n`` numbers of one kind by ``n``, so that an array of them is one call."""
+
+    def __init__(self, letter: str) -> None:
+        self._letter = letter
+
+    def __missing__(self, count: int) -> Packer:
+        packer = Packer(f">{count}{self._letter}")
+        if count <= _KEPT_RUN_LENGTHS:
+            self[count] = packer
+        return packer
+
+
+RUNS: Final = {letter: RunPackers(letter) for letter in "bhHiIqd?"}
