@@ -39,7 +39,7 @@ QUEUED_BYTES_PER_CONNECTION_MAX: Final = 16 * MIB
 REQUESTS_PER_TURN_MAX: Final = 256
 """Frames of one connection handled in one turn of the loop, so that others get theirs."""
 
-LISTEN_BACKLOG: Final = 1024
+LISTEN_BACKLOG: Final = 4096
 """Connections the kernel keeps while the loop is busy."""
 
 # -- records -------------------------------------------------------------------------------
@@ -66,3 +66,16 @@ CLIENT_ID_CHARACTERS_LOGGED: Final = 128
 
 CONFIG_VALUE_CHARACTERS_MAX: Final = 64 * KIB
 """Longest value of a setting in the metadata store; a znode holds 1 MiB."""
+
+FRAME_MEMORY_BYTES_MAX: Final = 256 * MIB
+"""What all large frames now arriving may hold together; beyond it their connections wait.
+``queued.max.request.bytes`` overrides it."""
+
+FRAME_MEMORY_IDLE_BYTES_MAX: Final = 64 * MIB
+"""Used frame buffers kept for the frames to come."""
+
+STALLED_FRAME_SECONDS: Final = 60
+"""A large frame that does not go on for so long gives way when others wait for memory."""
+
+ACCEPTS_PER_TURN_MAX: Final = 256
+"""Connections accepted in one turn of the loop; a burst must not overflow the kernel's queue."""
