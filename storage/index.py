@@ -220,10 +220,9 @@ class OffsetIndex(_Index):
             self._load()
         entries = self._entries
         relative = offset - self.base_offset
-        assert 0 <= relative <= _MAX_RELATIVE and 0 < position <= _MAX_RELATIVE
-        entry = relative << 32 | position
+        assert 0 <= relative <= _MAX_RELATIVE >= position > 0, "an entry does not fit"
         assert not entries or relative > entries[-1] >> 32, "offsets in an index only grow"
-        entries.append(entry)
+        entries.append(relative << 32 | position)
 
     def position_for(self, offset: int) -> int:
         """Where to begin to scan for ``offset``: the position of the floor entry, else 0."""
