@@ -29,6 +29,8 @@ HEADER_SIZE: Final = 61
 MAGIC_OFFSET: Final = 16  # the same place in all three message formats
 CRC_OFFSET: Final = 17
 CRC_START: Final = 21  # the checksum covers everything from here
+_MAX_TIMESTAMP_OFFSET: Final = 35
+MIN_RECORD_SIZE: Final = 7  # bytes of a record without key, value and headers
 MIN_MESSAGE_SIZE: Final = 14  # the smallest legal length field: an empty message of format 0
 
 CODEC_MASK: Final = 0x07
@@ -46,6 +48,9 @@ NO_PRODUCER_EPOCH: Final = -1
 NO_SEQUENCE: Final = -1
 NO_LEADER_EPOCH: Final = -1
 MAX_SEQUENCE: Final = 2**31 - 1
+INT64_MIN: Final = -(2**63)
+INT64_MAX: Final = 2**63 - 1
+_BASE_OFFSET_END: Final = 2**63 - 2**31  # so that no int32 delta leads out of int64
 
 _HEADER: Final = Struct(">qiibIhiqqqhii")
 _AFTER_CRC: Final = Struct(">hiqqqhii")
@@ -210,10 +215,18 @@ def records_payload(buf: Buffer, pos: int, header: BatchHeader, limit: int) -> b
     return decompress(codec, body, limit)
 
 
-def _unsigned_varint(data: bytes, at: int, first: int, max_bytes: int) -> tuple[int, int]:
-    """Finish a varint whose first byte had its high bit set; (raw value, next position)."""
-    value = first & 0x7F
-    for shift in range(7, max_bytes * 7, 7):
+def long_varint(data: bytes, at: int, first: int, max_bytes: int) -> tuple[int, int]:
+    """Finish a varint whose ``first`` byte has its high bit set; (raw value, next position).
+
+    For parsers that take the usual single byte inline; raw means not yet un-zigzagged.
+    ``max_bytes`` is 5 for a varint and 10 for a varlong. Raises KafkaError INVALID_RECORD.
+    """
+    byte = data[at]
+    at += 1
+    value = first & 0x7F | (byte & 0x7F) << 7
+    if byte < 0x80:
+        return value, at
+    for shift in range(14, max_bytes * 7, 7):
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
@@ -224,6 +237,11 @@ def _unsigned_varint(data: bytes, at: int, first: int, max_bytes: int) -> tuple[
     raise KafkaError(ErrorCode.INVALID_RECORD, "a varint is too long")
 
 
+def wrap_int64(value: int) -> int:
+    """``value`` as Java's long arithmetic has it, in which timestamps and deltas wrap."""
+    return (value - INT64_MIN) % 2**64 + INT64_MIN
+
+
 def _parse_headers(data: bytes, at: int, end: int, count: int) -> tuple[tuple[Header, ...], int]:
     if count > (end - at) >> 1:  # a header takes two bytes at least
         raise KafkaError(ErrorCode.INVALID_RECORD, f"a record cannot hold {count} headers")
@@ -232,7 +250,7 @@ def _parse_headers(data: bytes, at: int, end: int, count: int) -> tuple[tuple[He
         raw = data[at]
         at += 1
         if raw >= 0x80:
-            raw, at = _unsigned_varint(data, at, raw, 5)
+            raw, at = long_varint(data, at, raw, 5)
         if raw & 1:
             raise KafkaError(ErrorCode.INVALID_RECORD, "a header has no key")
         stop = at + (raw >> 1)
@@ -243,7 +261,7 @@ def _parse_headers(data: bytes, at: int, end: int, count: int) -> tuple[tuple[He
         raw = data[at]
         at += 1
         if raw >= 0x80:
-            raw, at = _unsigned_varint(data, at, raw, 5)
+            raw, at = long_varint(data, at, raw, 5)
         if raw & 1:
             if raw != 1:
                 raise KafkaError(ErrorCode.INVALID_RECORD, "a header value has a negative size")
@@ -265,17 +283,19 @@ def _parse_record(
     raw = data[at]
     at += 1
     if raw >= 0x80:
-        raw, at = _unsigned_varint(data, at, raw, 10)
+        raw, at = long_varint(data, at, raw, 10)
     timestamp = first_timestamp + ((raw >> 1) ^ -(raw & 1))
+    if not INT64_MIN <= timestamp <= INT64_MAX:
+        timestamp = wrap_int64(timestamp)
     raw = data[at]
     at += 1
     if raw >= 0x80:
-        raw, at = _unsigned_varint(data, at, raw, 5)
+        raw, at = long_varint(data, at, raw, 5)
     offset = base_offset + ((raw >> 1) ^ -(raw & 1))
     raw = data[at]
     at += 1
     if raw >= 0x80:
-        raw, at = _unsigned_varint(data, at, raw, 5)
+        raw, at = long_varint(data, at, raw, 5)
     if raw & 1:
         if raw != 1:
             raise KafkaError(ErrorCode.INVALID_RECORD, "a key has a negative size")
@@ -289,7 +309,7 @@ def _parse_record(
     raw = data[at]
     at += 1
     if raw >= 0x80:
-        raw, at = _unsigned_varint(data, at, raw, 5)
+        raw, at = long_varint(data, at, raw, 5)
     if raw & 1:
         if raw != 1:
             raise KafkaError(ErrorCode.INVALID_RECORD, "a value has a negative size")
@@ -305,7 +325,7 @@ def _parse_record(
     if raw == 0:
         return Record(offset, timestamp, key, value), at
     if raw >= 0x80:
-        raw, at = _unsigned_varint(data, at, raw, 5)
+        raw, at = long_varint(data, at, raw, 5)
     if raw & 1:
         raise KafkaError(ErrorCode.INVALID_RECORD, "a record has a negative number of headers")
     headers, at = _parse_headers(data, at, end, raw >> 1)
@@ -319,22 +339,29 @@ def iter_records(buf: Buffer, pos: int, header: BatchHeader, limit: int) -> Iter
     ``limit``), INVALID_RECORD for records that do not parse, or fewer or more bytes than the
     header's count calls for.
     """
-    data = records_payload(buf, pos, header, limit)
+    yield from parse_records(records_payload(buf, pos, header, limit), header)
+
+
+def parse_records(data: bytes, header: BatchHeader) -> Iterator[Record]:
+    """Decode a batch's records from its payload, already decompressed.
+
+    Raises KafkaError INVALID_RECORD as :func:`iter_records` does.
+    """
     size = len(data)
     base_offset = header.base_offset
     first_timestamp = header.first_timestamp
     append_time = (
         header.max_timestamp if header.attributes & TIMESTAMP_TYPE_MASK else None
     )  # then every record has the batch's time
-    if header.records_count < 0:
-        raise KafkaError(ErrorCode.INVALID_RECORD, "a batch has a negative number of records")
+    if header.records_count < 0 or not 0 <= base_offset < _BASE_OFFSET_END:
+        raise KafkaError(ErrorCode.INVALID_RECORD, "a batch's record count or offset is impossible")
     at = 0
     try:
         for _ in range(header.records_count):
             raw = data[at]
             at += 1
             if raw >= 0x80:
-                raw, at = _unsigned_varint(data, at, raw, 5)
+                raw, at = long_varint(data, at, raw, 5)
             end = at + (raw >> 1)
             if raw & 1 or end > size:
                 raise KafkaError(ErrorCode.INVALID_RECORD, "a record does not fit into its batch")
@@ -458,7 +485,10 @@ def build_batch(
             first_timestamp = timestamp
         if timestamp > latest_timestamp:
             latest_timestamp = timestamp
-        _encode_record(payload, record, offset - base_offset, timestamp - first_timestamp)
+        delta = timestamp - first_timestamp
+        if not INT64_MIN <= delta <= INT64_MAX:
+            delta = wrap_int64(delta)
+        _encode_record(payload, record, offset - base_offset, delta)
         count += 1
     if last_offset is None:
         assert count, "a batch without records needs its last offset"
@@ -496,12 +526,22 @@ def stamp(buf: WritableBuffer, pos: int, base_offset: int, leader_epoch: int) ->
     _INT32.pack_into(buf, pos + LOG_OVERHEAD, leader_epoch)
 
 
+def _reseal(buf: WritableBuffer, pos: int, size: int, attributes: int, max_timestamp: int) -> None:
+    _INT16.pack_into(buf, pos + CRC_START, attributes)
+    _INT64.pack_into(buf, pos + _MAX_TIMESTAMP_OFFSET, max_timestamp)
+    _UINT32.pack_into(buf, pos + CRC_OFFSET, crc32c(memoryview(buf)[pos + CRC_START : pos + size]))
+
+
 def set_log_append_time(buf: WritableBuffer, pos: int, size: int, now_ms: int) -> None:
     """Make the batch at ``pos`` one of LogAppendTime ``now_ms`` and renew its checksum.
 
     First timestamp and deltas stay: readers of such a batch look at the max timestamp only.
     """
     (attributes,) = _INT16.unpack_from(buf, pos + CRC_START)
-    _INT16.pack_into(buf, pos + CRC_START, attributes | TIMESTAMP_TYPE_MASK)
-    _INT64.pack_into(buf, pos + 35, now_ms)
-    _UINT32.pack_into(buf, pos + CRC_OFFSET, crc32c(memoryview(buf)[pos + CRC_START : pos + size]))
+    _reseal(buf, pos, size, attributes | TIMESTAMP_TYPE_MASK, now_ms)
+
+
+def set_max_timestamp(buf: WritableBuffer, pos: int, size: int, max_timestamp: int) -> None:
+    """Correct the largest timestamp of a CreateTime batch and renew its checksum."""
+    (attributes,) = _INT16.unpack_from(buf, pos + CRC_START)
+    _reseal(buf, pos, size, attributes, max_timestamp)

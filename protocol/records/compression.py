@@ -294,6 +294,7 @@ def decompress(codec: int, data: Buffer, limit: int, magic: int = 2) -> bytes:
     Raises KafkaError: CORRUPT_MESSAGE for a stream that is broken, cut short or larger than
     ``limit``; UNSUPPORTED_COMPRESSION_TYPE for a codec that does not exist in format ``magic``.
     """
+    assert limit >= 0, limit  # zlib takes a bound below 1 for none at all
     if codec == NONE:
         if len(data) > limit:
             raise KafkaError(ErrorCode.CORRUPT_MESSAGE, f"the records exceed {limit} bytes")
