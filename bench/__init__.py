@@ -1,0 +1,1 @@
+"""Measure this broker beside something else in the same run: ``python -m bench``."""
