@@ -41,6 +41,7 @@ class Broker:
         "loop",
         "metadata",
         "node_id",
+        "offered_versions",
         "producer_ids",
         "replicas",
         "store",
@@ -62,6 +63,7 @@ class Broker:
     producer_ids: "ProducerIds"
     waiting: "WaitingRoom"
     fetch_sessions: "FetchSessions"
+    offered_versions: "Mapping[int, tuple[int, int]]"  # by API key: lowest, highest
     authorizer: None  # None: everybody may do everything
 
     def __init__(self, config: "BrokerConfig", clock: "Clock") -> None:

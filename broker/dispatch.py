@@ -5,20 +5,34 @@ this one has not stands in :data:`NOT_SUPPORTED` with its reason. ApiVersions is
 the two, so that it promises exactly what is handled.
 """
 
-from collections.abc import Iterable
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
 from importlib import import_module
 from struct import Struct
-from struct import error as StructError
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from kavka.broker.request import Disconnect, Pending, Raw, Request
+from kavka.broker.output import in_memory
+from kavka.broker.request import Disconnect, Pending, Raw, Request, RequestFailed
 from kavka.protocol import codec, headers, keys
-from kavka.protocol.errors import KafkaError, MalformedFrame
+from kavka.protocol.errors import ErrorCode, KafkaError, MalformedFrame
+from kavka.protocol.headers import API_VERSIONS, CONTROLLED_SHUTDOWN
+from kavka.protocol.schema import NEWEST
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from kavka.broker.connection import Connection
     from kavka.broker.context import Broker
-    from kavka.broker.request import Part, Response
+    from kavka.broker.output import Answer
+    from kavka.broker.request import Response
+    from kavka.protocol.schema import Message
+
+log = logging.getLogger("kavka.dispatch")
+
+_HANDLER_PACKAGE: Final = "kavka.broker.handlers"
+_HEADER: Final = Struct(">hhih")  # key, version, correlation id, length of the client id
+_HEADER_V0_SIZE: Final = 8  # the header without client id, of one old inter-broker request
 
 
 class HandlerEntry(NamedTuple):
@@ -118,6 +132,11 @@ NOT_SUPPORTED: Final[dict[int, str]] = {
     73: _KRAFT,
     74: "client metrics subscriptions need a KRaft broker",
     75: "needs a KRaft broker; clients fall back to Metadata",
+    **dict.fromkeys(range(76, 80), "share groups (KIP-932) need a KRaft broker"),
+    **dict.fromkeys(range(80, 83), _KRAFT),
+    **dict.fromkeys(range(83, 88), "share groups (KIP-932) need a KRaft broker"),
+    **dict.fromkeys(range(88, 90), "streams groups (KIP-1071) need a KRaft broker"),
+    **dict.fromkeys(range(90, 93), "share groups (KIP-932) need a KRaft broker"),
 }
 
 COMPATIBILITY: Final = {
@@ -126,6 +145,11 @@ COMPATIBILITY: Final = {
     "1.1.0": keys.RANGES_1_1,
 }
 """The values of the setting ``compatibility`` and the version table that each caps to."""
+
+
+def _reason(key: int) -> str:
+    reason = NOT_SUPPORTED.get(key)
+    return f" ({reason})" if reason else ""
 
 
 def offered_versions(compatibility: str) -> dict[int, tuple[int, int]]:
@@ -139,3 +163,192 @@ def offered_versions(compatibility: str) -> dict[int, tuple[int, int]]:
             if low <= high:
                 offered[key] = (low, high)
     return offered
+
+
+class Route:
+    """The way to one handler; its module is imported when the first request needs it."""
+
+    __slots__ = (
+        "_module",
+        "error_response",
+        "flexible_since",
+        "handle",
+        "handle_raw",
+        "is_coroutine",
+        "key",
+        "loaded",
+        "max_version",
+        "min_version",
+        "name",
+        "request_class",
+    )
+
+    request_class: "type[Message]"
+
+    def __init__(self, entry: HandlerEntry, min_version: int, max_version: int) -> None:
+        self.key = entry.key
+        self.min_version = min_version
+        self.max_version = max_version
+        self.name = keys.api_name(entry.key)
+        self.flexible_since = keys.FLEXIBLE_SINCE.get(entry.key, NEWEST + 1)
+        self.loaded = False
+        self.handle_raw: Callable[[Broker, Request], Response | Pending] | None = None
+        self.handle: Callable[[Broker, Request, Any], Any] | None = None
+        self.is_coroutine = False
+        self.error_response: Callable[[ErrorCode, Any], Message] | None = None
+        self._module = f"{_HANDLER_PACKAGE}.{entry.module}"
+
+    def load(self) -> None:
+        """Import the handler module and see which kind of handler it has."""
+        module: ModuleType = import_module(self._module)
+        self.request_class = keys.message_classes(self.key)[0]
+        self.handle_raw = getattr(module, "handle_raw", None)
+        self.handle = getattr(module, "handle", None)
+        assert self.handle_raw or self.handle, f"{self._module} has no handler"
+        self.is_coroutine = self.handle_raw is None and asyncio.iscoroutinefunction(self.handle)
+        self.error_response = getattr(module, "error_response", None)
+        self.loaded = True
+
+
+class Dispatcher:
+    """Finds the handler of a frame and turns what it returns into bytes: the ``hub.Service``."""
+
+    def __init__(self, broker: "Broker", compatibility: str = "latest") -> None:
+        self._broker = broker
+        self._routes = {
+            key: Route(HANDLERS[key], low, high)
+            for key, (low, high) in offered_versions(compatibility).items()
+        }
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def serve(self, connection: "Connection", frame: memoryview) -> "Answer | Pending":
+        """Handle one request frame; see ``hub.Service``."""
+        size = len(frame)
+        if size < _HEADER.size:
+            raise MalformedFrame(f"a request of {size} bytes has no whole header")
+        key, version, correlation_id, length = _HEADER.unpack_from(frame)
+        route = self._routes.get(key)
+        if route is None:
+            raise MalformedFrame(f"unknown API key {key}{_reason(key)}")
+        if not route.min_version <= version <= route.max_version:
+            if key == API_VERSIONS:
+                return self._unsupported_api_versions(correlation_id)
+            raise MalformedFrame(
+                f"{route.name} version {version} is not supported, "
+                f"{route.min_version} to {route.max_version} are"
+            )
+        at = _HEADER.size
+        if key == CONTROLLED_SHUTDOWN and version == 0:
+            at = _HEADER_V0_SIZE
+        else:
+            if length > 0:
+                at += length
+                client_id = frame[_HEADER.size : at].tobytes()
+                if client_id != connection.client_id_bytes:
+                    connection.set_client_id(client_id)
+            elif length < -1:
+                raise MalformedFrame(f"a client id of {length} bytes")
+            elif connection.client_id_bytes:
+                connection.set_client_id(b"")
+            if version >= route.flexible_since:
+                if at < size and not frame[at]:
+                    at += 1  # no tagged fields, as ever
+                else:
+                    at = headers.parse_request_header(frame, 0)[1]
+            if at > size:
+                raise MalformedFrame("the client id is longer than the request")
+        body = frame[at:]
+        request = Request(key, version, correlation_id, connection.client_id, body, connection)
+        try:
+            if not route.loaded:
+                route.load()
+            if route.handle_raw is not None:
+                response = route.handle_raw(self._broker, request)
+            else:
+                response = self._call(route, request)
+            if response.__class__ is Pending:
+                response.request = request
+                return response
+            return self._encode(request, cast("Response", response))
+        except Exception as error:
+            return self._explain(route, request, error)
+
+    def encode(self, pending: Pending) -> "Answer":
+        """The answer of a completed :class:`Pending`; see ``hub.Service``."""
+        request = pending.request
+        assert request is not None
+        route = self._routes[request.key]
+        try:
+            if pending.error is not None:
+                raise pending.error
+            return self._encode(request, pending.response)
+        except Exception as error:
+            return self._explain(route, request, error)
+
+    async def drain(self, timeout: float) -> None:
+        """Give coroutine handlers ``timeout`` seconds to end, then cancel them."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+    def _call(self, route: Route, request: Request) -> "Response | Pending":
+        if route.is_coroutine:
+            request.hold()
+        request.message = body = codec.decode(route.request_class, request.body, request.version)
+        assert route.handle is not None
+        result = route.handle(self._broker, request, body)
+        if not route.is_coroutine:
+            return cast("Response | Pending", result)
+        pending = Pending(exclusive=True)
+        task = self._broker.loop.create_task(_run(route.name, result, pending))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return pending
+
+    def _encode(self, request: Request, response: "Response") -> "Answer":
+        key, version, correlation_id = request.key, request.version, request.correlation_id
+        if response.__class__ is bytes:
+            return headers.response_prefix(key, version, correlation_id, len(response)) + response
+        if response.__class__ is Raw:
+            parts = response.parts
+            size = sum(len(part) if in_memory(part) else part.size for part in parts)
+            return [headers.response_prefix(key, version, correlation_id, size), *parts]
+        if response is None:
+            return None
+        return headers.encode_response(correlation_id, cast("Message", response), version)
+
+    def _explain(self, route: Route, request: Request, error: Exception) -> "Answer":
+        """Answer a failed request if its API has a place for the error code; raise otherwise."""
+        if isinstance(error, KafkaError) and route.error_response and request.message is not None:
+            response = route.error_response(error.code, request.message)
+            return self._encode(request, response)
+        name = f"{route.name} v{request.version}"
+        if isinstance(error, MalformedFrame | Disconnect):
+            raise type(error)(f"{name}: {error}") from error
+        raise RequestFailed(f"{name} failed") from error
+
+    def _unsupported_api_versions(self, correlation_id: int) -> bytes:
+        """Whatever version was asked for, every client understands version 0 (KIP-511)."""
+        from kavka.broker.handlers.k18_api_versions import unsupported_version
+
+        route = self._routes[API_VERSIONS]
+        response = unsupported_version(route.min_version, route.max_version)
+        return headers.encode_response(correlation_id, response, 0)
+
+
+async def _run(name: str, handling: "Coroutine[Any, Any, Response]", pending: Pending) -> None:
+    """Drive a coroutine handler to its end and hand its result to the connection."""
+    try:
+        response = await handling
+    except asyncio.CancelledError:
+        pending.fail(Disconnect("the broker is stopping"))
+        raise
+    except Exception as error:
+        if pending.cancelled and not isinstance(error, KafkaError | Disconnect):
+            log.error("request failed after its client had gone api=%s", name, exc_info=error)
+        pending.fail(error)
+    else:
+        pending.complete(response)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from kavka.broker.connection import Connection
-    from kavka.protocol.schema import Message
-    from kavka.storage.segment import FetchSlice
+    from kavka.protocol.schema import Buffer, Message
+    from kavka.storage.fetch_slice import FetchSlice
 
-    Part: TypeAlias = bytes | bytearray | memoryview | FetchSlice
+    Part: TypeAlias = Buffer | FetchSlice
     Response: TypeAlias = "Message | Raw | bytes | None"
 
 ANONYMOUS: Final = "User:ANONYMOUS"
@@ -28,6 +28,13 @@ class Disconnect(Exception):
     """Raised by a handler whose client can only be told by closing its connection.
 
     Example: Produce with acks=0 that failed. The message goes into the one log line.
+    """
+
+
+class RequestFailed(Exception):
+    """A defect: a handler ended with an exception that its API has no error code for.
+
+    The message names the API; the cause is the exception.
     """
 
 
@@ -47,6 +54,7 @@ class Request:
         "connection",
         "correlation_id",
         "key",
+        "message",
         "version",
     )
 
@@ -65,12 +73,14 @@ class Request:
         self.client_id = client_id
         self.body = body
         self.connection = connection
+        self.message: Message | None = None  # the decoded body, unless the handler decodes itself
         self._held = False
 
     def hold(self) -> memoryview:
         """Copy the body out of the receive buffer; the copy lives as long as it is referenced."""
         if not self._held:
-            self.body = memoryview(bytearray(self.body))
+            if not self.connection.keep_frame():
+                self.body = memoryview(bytearray(self.body))
             self._held = True
         return self.body
 
@@ -160,11 +170,10 @@ class Pending:
         elif not self.done:
             self._on_disconnect = callback
 
-    # -- for the connection ---------------------------------------------------------------
+    # -- for dispatch and the connection --------------------------------------------------
 
-    def bind(self, request: Request, awaiter: Awaiter) -> None:
-        """Tie the answer to its request; ``awaiter`` hears of it when it is ready."""
-        self.request = request
+    def await_with(self, awaiter: Awaiter) -> None:
+        """Tell ``awaiter`` when the answer is ready."""
         self._awaiter = awaiter
 
     def cancel(self) -> None:

@@ -1,0 +1,541 @@
+"""Client connections: bytes in, frames to the service, answers out in request order.
+
+The data path does its own non-blocking socket calls from the event loop's readiness events;
+there is no transport, stream or task (those cost several times the work of a small request).
+
+* All connections receive into one shared buffer. What one readiness event brings is served as
+  a batch and answered by one send. The tail of a frame that is still incomplete is kept aside
+  and put in front of the next bytes; a frame larger than the shared buffer gets a buffer of its
+  own, into which the rest is received straight.
+* Answers leave in request order. While an earlier request is parked, later answers queue
+  behind it.
+* Nothing grows without bound: a connection stops being read while it has too many unanswered
+  requests, too many unread answers, or an exclusive request in work.
+* Whatever breaks the rules closes this connection, with one log line, and nothing else.
+"""
+
+import errno
+import logging
+import mmap
+import socket
+from collections import deque
+from collections.abc import Callable
+from struct import Struct
+from typing import TYPE_CHECKING, Final, cast
+
+from kavka.broker.output import Answer, Output, memory_of
+from kavka.broker.request import ANONYMOUS, Disconnect, Pending, RequestFailed
+from kavka.config.limits import (
+    CLIENT_ID_CHARACTERS_LOGGED,
+    FRAME_BYTES_MIN,
+    REQUESTS_PER_TURN_MAX,
+)
+from kavka.protocol.errors import MalformedFrame
+
+if TYPE_CHECKING:
+    from kavka.broker.hub import Hub
+    from kavka.config.listeners import Endpoint
+
+log = logging.getLogger("kavka.network")
+
+_SIZE: Final = Struct(">i")
+_PEER_LEFT: Final = (
+    errno.ECONNABORTED,
+    errno.ECONNRESET,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ENOTCONN,
+    errno.EPIPE,
+    errno.ETIMEDOUT,
+)
+
+# Why a connection is not being served further.
+_EXCLUSIVE: Final = 1  # a request that lets nothing overtake it is in work
+_IN_FLIGHT: Final = 2  # too many requests wait for their answers
+_OUTPUT: Final = 4  # the peer does not read what it asked for
+_MEMORY: Final = 8  # no memory for a large frame just now
+_TURN: Final = 16  # it has had its share of this turn of the loop
+
+_SEND_AT: Final = 1 << 18  # answers of one batch go out early when they grow past this
+
+
+class Connection:
+    """One accepted socket. Owned by the event loop."""
+
+    __slots__ = (
+        "_buffer",
+        "_closing",
+        "_filled",
+        "_frame",
+        "_hub",
+        "_kept",
+        "_on_close",
+        "_output",
+        "_parked",
+        "_paused",
+        "_reading",
+        "_ready",
+        "_sock",
+        "_unsent",
+        "_will_flush",
+        "_writing",
+        "active",
+        "address",
+        "client_id",
+        "client_id_bytes",
+        "client_software",
+        "closed",
+        "endpoint",
+        "in_flight",
+        "max_frame",
+        "principal",
+        "proven",
+    )
+
+    def __init__(
+        self,
+        hub: "Hub",
+        sock: socket.socket,
+        address: tuple[str, int],
+        endpoint: "Endpoint",
+        on_close: "Callable[[Connection], None] | None" = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.address = address  # host and port of the peer
+        self.principal = ANONYMOUS
+        self.client_id = ""
+        self.client_id_bytes = b""  # of the last request, to decode it only when it changes
+        self.client_software = ""  # name and version as ApiVersions v3 told
+        self.proven = False  # has sent a frame of a believable size
+        self.max_frame = hub.bounds.max_frame
+        self.active = hub.now
+        self.closed = False
+        self.in_flight = 0  # requests without an answer so far
+        self._hub = hub
+        self._sock = sock
+        self._on_close = on_close
+        self._kept = b""  # bytes received and not yet served
+        self._frame: memoryview | None = None  # of a large frame still arriving
+        self._buffer: mmap.mmap | None = None  # what the large frame lies in
+        self._filled = 0
+        self._parked: deque[Pending | Answer] | None = None  # in request order
+        self._output = Output()
+        self._unsent = 0  # bytes of memory in the output after a send that fell short
+        self._ready = 0  # bytes of memory in answers that wait behind a parked request
+        self._paused = 0
+        self._reading = True
+        self._writing = False
+        self._will_flush = False
+        self._closing = False  # the peer sent its last byte; only what is queued still goes out
+        hub.connections.add(self)
+        hub.loop.add_reader(sock.fileno(), self._on_readable)
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.peer} {self.endpoint.name}>"
+
+    @property
+    def peer(self) -> str:
+        """``host:port`` of the client."""
+        host, port = self.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def client_host(self) -> str:
+        """The client's address as Kafka prints it: ``/1.2.3.4``."""
+        return f"/{self.address[0]}"
+
+    @property
+    def holds_memory(self) -> bool:
+        """Whether a large frame is still arriving."""
+        return self._frame is not None
+
+    def close(self, reason: str | None = None, level: int = logging.WARNING) -> None:
+        """Close now, dropping what is queued; ``reason`` makes the one log line."""
+        if self.closed:
+            return
+        self.closed = True
+        if reason is not None:
+            log.log(level, "closing connection: %s %s", reason, self._facts())
+        loop = self._hub.loop
+        descriptor = self._sock.fileno()
+        if self._reading:
+            loop.remove_reader(descriptor)
+        if self._writing:
+            loop.remove_writer(descriptor)
+        self._sock.close()
+        self._hub.connections.discard(self)
+        self._output.clear()
+        self._kept = b""
+        self._return_buffer()
+        self._cancel_parked()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close(self)
+
+    def set_client_id(self, raw: bytes) -> None:
+        """Note a client id that differs from that of the request before."""
+        self.client_id_bytes = raw
+        self.client_id = raw.decode("utf-8", "replace")
+
+    def keep_frame(self) -> bool:
+        """Leave the frame being served to its handler for good, if it has its own buffer."""
+        if self._buffer is None:
+            return False
+        self._hub.buffers.forget(self._filled)
+        self._buffer = None
+        return True
+
+    # -- receiving ------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        if self._paused:
+            self._stop_reading()
+            return
+        if self._frame is not None:
+            self._receive_large()
+            return
+        view = self._hub.received
+        kept = self._kept
+        have = len(kept)
+        try:
+            if have:
+                view[:have] = kept
+                count = self._sock.recv_into(view[have:])
+            else:
+                count = self._sock.recv_into(view)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lost(error)
+            return
+        if not count:
+            self._end_of_stream()
+            return
+        self._kept = b""
+        self.active = self._hub.now
+        self._consume(view, have + count)
+
+    def _consume(self, view: memoryview, end: int) -> bool:
+        """Serve every whole frame in ``view[:end]``, keep the rest, send the answers.
+
+        False when the connection is now closed or paused.
+        """
+        serve = self._hub.service.serve
+        out = self._output.parts
+        pos = queued = size = 0
+        left = REQUESTS_PER_TURN_MAX
+        try:
+            while end - pos >= 4:
+                size = _SIZE.unpack_from(view, pos)[0]
+                if not FRAME_BYTES_MIN <= size <= self.max_frame or not self.proven:
+                    self._check_size(size, view, pos)
+                stop = pos + 4 + size
+                if stop > end:
+                    break
+                answer = serve(self, view[pos + 4 : stop])
+                pos = stop
+                if answer.__class__ is bytes and self._parked is None:
+                    out.append(answer)
+                    queued += len(answer)
+                else:
+                    queued += self._enqueue(answer)
+                left -= 1
+                if queued > _SEND_AT:
+                    self.flush()
+                    queued = 0
+                if self._paused or self.closed:
+                    break
+                if not left:
+                    self._paused |= _TURN
+                    self._hub.resume_later(self)
+                    break
+        except Exception as error:
+            self.flush()
+            self._fail(error)
+            return False
+        if pos < end and not self.closed:
+            self._keep(view[pos:end], size)
+        if out:
+            self.flush()
+        return not (self._paused or self.closed)
+
+    def _keep(self, rest: memoryview, size: int) -> None:
+        """Keep bytes for later: part of a frame, or whole frames when serving is paused."""
+        if self._paused or len(rest) < 4 or size + 4 <= len(self._hub.received):
+            self._kept = bytes(rest)
+            return
+        buffer = self._hub.buffers.take(size)
+        if buffer is None:
+            self._kept = bytes(rest)
+            self._paused |= _MEMORY
+            self._hub.buffers.call_when_freed(self._memory_freed)
+            return
+        self._buffer = buffer
+        self._frame = frame = memoryview(buffer)[:size]
+        self._filled = len(rest) - 4
+        frame[: self._filled] = rest[4:]
+
+    def _receive_large(self) -> None:
+        frame = self._frame
+        assert frame is not None
+        try:
+            count = self._sock.recv_into(frame[self._filled :])
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lost(error)
+            return
+        if not count:
+            self._end_of_stream()
+            return
+        self.active = self._hub.now
+        self._filled += count
+        if self._filled < len(frame):
+            return
+        self._frame = None
+        try:
+            self._enqueue(self._hub.service.serve(self, frame))
+        except Exception as error:
+            self.flush()
+            self._fail(error)
+            return
+        del frame
+        self._return_buffer()
+        if not self.closed:
+            self.flush()
+
+    def _check_size(self, size: int, view: memoryview, pos: int) -> None:
+        """The first frame of a connection, and every size out of bounds, come here."""
+        if not self.proven:
+            other = _foreign_protocol(bytes(view[pos : pos + 4]))
+            if other is not None:
+                raise MalformedFrame(f"{other}, but this listener speaks {self.endpoint.protocol}")
+        if size < FRAME_BYTES_MIN:
+            raise MalformedFrame(f"a request of {size} bytes is too small to be one")
+        if size > self.max_frame:
+            raise MalformedFrame(
+                f"a request of {size} bytes exceeds socket.request.max.bytes={self.max_frame}"
+            )
+        self.proven = True
+
+    def _end_of_stream(self) -> None:
+        """The peer has closed or half-closed: what waits is given up, what is ready still goes."""
+        self._closing = True
+        self._stop_reading()
+        self._return_buffer()
+        self._cancel_parked()
+        if not self._output.parts:
+            log.debug("peer closed the connection %s", self._facts())
+            self.close()
+
+    def _stop_reading(self) -> None:
+        """Paused and something arrived: leave it to the kernel, but notice a peer that left."""
+        if not self._closing:
+            try:
+                # Requests that were kept are served before their sender's leaving counts.
+                if not self._kept and not self._sock.recv(1, socket.MSG_PEEK):
+                    self._end_of_stream()
+                    return
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._lost(error)
+                return
+        if self._reading:
+            self._reading = False
+            self._hub.loop.remove_reader(self._sock.fileno())
+
+    def resume(self) -> None:
+        """Go on after a pause: first with what was kept, then with what the kernel has."""
+        self._paused &= ~_TURN
+        if self.closed or self._closing or self._paused:
+            return
+        kept = self._kept
+        if kept:
+            self._kept = b""
+            view = self._hub.received
+            view[: len(kept)] = kept
+            if not self._consume(view, len(kept)):
+                return
+        if not self._reading:
+            self._reading = True
+            self._hub.loop.add_reader(self._sock.fileno(), self._on_readable)
+
+    def _unpause(self, reason: int) -> None:
+        if self._paused & reason:
+            self._paused &= ~reason
+            if not self._paused and not self.closed:
+                self._hub.resume_later(self)
+
+    def _memory_freed(self) -> None:
+        self._unpause(_MEMORY)
+
+    def _return_buffer(self) -> None:
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            size = len(self._frame) if self._frame is not None else self._filled
+            self._frame = None
+            self._hub.buffers.give_back(buffer, size)
+
+    # -- answering ------------------------------------------------------------------------
+
+    def _enqueue(self, answer: "Answer | Pending") -> int:
+        """Put an answer into its place in the order; returns the bytes it holds in memory."""
+        if answer.__class__ is Pending:
+            return self._park(answer)
+        answer = cast(Answer, answer)
+        if answer is None:
+            return 0
+        size = memory_of(answer)
+        if self._parked is None:
+            self._output.add(answer)
+        else:
+            self._parked.append(answer)
+            self._ready += size
+            if len(self._parked) >= self._hub.bounds.in_flight:
+                self._paused |= _IN_FLIGHT
+            self._mind_output()
+        return size
+
+    def _park(self, pending: Pending) -> int:
+        if pending.done:
+            return self._enqueue(self._hub.service.encode(pending))
+        pending.await_with(self)
+        if self._parked is None:
+            self._parked = deque()
+        self._parked.append(pending)
+        self.in_flight += 1
+        if pending.exclusive:
+            self._paused |= _EXCLUSIVE
+        if len(self._parked) >= self._hub.bounds.in_flight:
+            self._paused |= _IN_FLIGHT
+        return 0
+
+    def answer_ready(self, pending: Pending) -> None:
+        """A parked request has its answer: it leaves when all before it have left."""
+        if self.closed:
+            return
+        self.in_flight -= 1
+        self.active = self._hub.now
+        parked = self._parked
+        assert parked is not None
+        if parked[0] is pending:
+            try:
+                self._release()
+            except Exception as error:
+                self.flush()
+                self._fail(error)
+                return
+            if self._output.parts and not self._will_flush:
+                self._will_flush = True
+                self._hub.flush_later(self)
+        if pending.exclusive:
+            self._unpause(_EXCLUSIVE)
+
+    def _release(self) -> None:
+        """Move answers that nothing holds back any more from the order to the output."""
+        parked = self._parked
+        assert parked is not None
+        encode = self._hub.service.encode
+        while parked:
+            head = parked[0]
+            if head.__class__ is Pending:
+                if not head.done:
+                    break
+                answer = encode(head)
+            else:
+                answer = cast(Answer, head)
+                self._ready -= memory_of(answer)
+            parked.popleft()
+            if answer is not None:
+                self._output.add(answer)
+        if not parked:
+            self._parked = None
+        if self._paused & _IN_FLIGHT and len(parked) <= self._hub.bounds.in_flight // 2:
+            self._unpause(_IN_FLIGHT)
+
+    def _cancel_parked(self) -> None:
+        parked, self._parked = self._parked, None
+        self.in_flight = 0
+        for entry in parked or ():
+            if isinstance(entry, Pending) and not entry.done:
+                entry.cancel()
+
+    # -- sending --------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what is ready, as much as the socket takes."""
+        self._will_flush = False
+        if self._writing or self.closed or not self._output.parts:
+            return  # nothing to do, or the loop says when the socket takes more
+        self._send()
+
+    def _send(self) -> None:
+        output = self._output
+        try:
+            done = output.send(self._sock)
+        except OSError as error:
+            self._lost(error)
+            return
+        except Disconnect as error:
+            self._fail(error)
+            return
+        self.active = self._hub.now
+        if done:
+            self._unsent = 0
+            if self._writing:
+                self._writing = False
+                self._hub.loop.remove_writer(self._sock.fileno())
+            if self._closing:
+                self.close()
+            elif self._paused & _OUTPUT:
+                self._mind_output()
+            return
+        if not self._writing:
+            self._writing = True
+            self._hub.loop.add_writer(self._sock.fileno(), self._send)
+        self._unsent = output.memory
+        self._mind_output()
+
+    def _mind_output(self) -> None:
+        """Do not let the peer ask for more while it does not read what it asked for."""
+        queued = self._unsent + self._ready
+        limit = self._hub.bounds.output
+        if queued > limit:
+            self._paused |= _OUTPUT
+        elif queued <= limit // 2:
+            self._unpause(_OUTPUT)
+
+    # -- the end --------------------------------------------------------------------------
+
+    def _lost(self, error: OSError) -> None:
+        if error.errno in _PEER_LEFT:
+            log.debug("connection lost: %s %s", error, self._facts())
+            self.close()
+        else:
+            self.close(str(error))
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, Disconnect):
+            self.close(str(error), logging.INFO)
+        elif isinstance(error, MalformedFrame):
+            self.close(str(error), logging.WARNING)
+        elif not self.closed:
+            cause = error.__cause__ if isinstance(error, RequestFailed) else error
+            log.error("closing connection: %s %s", error, self._facts(), exc_info=cause)
+            self.close()
+
+    def _facts(self) -> str:
+        client = (
+            f" client_id={self.client_id[:CLIENT_ID_CHARACTERS_LOGGED]!r}" if self.client_id else ""
+        )
+        return f"peer={self.peer} listener={self.endpoint.name}{client}"
+
+
+def _foreign_protocol(start: bytes) -> str | None:
+    """Name the protocol of a peer that is no Kafka client, by its first four bytes."""
+    if start[0] == 0x16 and start[1] == 3:
+        return "the peer started a TLS handshake"
+    if start in (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN", b"PRI "):
+        return "the peer speaks HTTP"
+    return None

@@ -1,0 +1,47 @@
+"""ApiVersions: which requests this broker answers, in which versions.
+
+v0 error and keys · v1 throttle time · v2 as v1 · v3 flexible, the client names its software ·
+v4 as v3. A version that this broker does not know is answered in v0 with UNSUPPORTED_VERSION and
+the versions of this one API, so that the client can ask again (KIP-511).
+"""
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from kavka.protocol.errors import ErrorCode
+from kavka.protocol.messages.k18_api_versions import (
+    ApiVersion,
+    ApiVersionsRequest,
+    ApiVersionsResponse,
+)
+
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+    from kavka.broker.request import Request
+
+KEY: Final = 18
+_NAMED_SINCE: Final = 3
+_SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+
+
+def handle(broker: "Broker", request: "Request", body: ApiVersionsRequest) -> ApiVersionsResponse:
+    """Tell what is offered; no authentication or authorization is needed for this."""
+    if request.version >= _NAMED_SINCE:
+        name, version = body.client_software_name, body.client_software_version
+        if not (_SOFTWARE.fullmatch(name) and _SOFTWARE.fullmatch(version)):
+            return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
+        request.connection.client_software = f"{name} {version}"
+    return ApiVersionsResponse(
+        api_keys=[
+            ApiVersion(api_key=key, min_version=low, max_version=high)
+            for key, (low, high) in broker.offered_versions.items()
+        ]
+    )
+
+
+def unsupported_version(low: int, high: int) -> ApiVersionsResponse:
+    """The answer, in version 0, to a request of a version that is not between these."""
+    return ApiVersionsResponse(
+        error_code=ErrorCode.UNSUPPORTED_VERSION,
+        api_keys=[ApiVersion(api_key=KEY, min_version=low, max_version=high)],
+    )
