@@ -79,3 +79,18 @@ STALLED_FRAME_SECONDS: Final = 60
 
 ACCEPTS_PER_TURN_MAX: Final = 256
 """Connections accepted in one turn of the loop; a burst must not overflow the kernel's queue."""
+
+# -- fetches of old clients ----------------------------------------------------------------
+
+DOWN_CONVERTED_BYTES_MAX: Final = 4 * MIB
+"""Most that one partition gives to a Fetch whose records must be converted in memory."""
+
+# -- consumer groups -----------------------------------------------------------------------
+
+GROUP_TEXT_CHARACTERS_MAX: Final = 8_000
+"""Longest group, client, instance or protocol name of a group: as UTF-8 it fits into a record
+of ``__consumer_offsets``, whose lengths are INT16."""
+
+PENDING_MEMBERS_PER_GROUP_MAX: Final = 10_000
+"""Member ids given out by MEMBER_ID_REQUIRED and not used yet; each is forgotten after its
+session time-out."""
