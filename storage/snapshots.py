@@ -2,7 +2,9 @@
 
 Format (log-storage.md §2), big endian: ``version:int16 = 1, crc:uint32, count:int32`` and entries
 of 46 bytes; the CRC-32C covers everything behind itself. Only the last batch of each producer is
-kept, so after a restart only that one is recognised when it comes again.
+kept, so after a restart only that one is recognised when it comes again. The one timestamp of an
+entry is of the last batch or marker (2.3: of the batch; then what is known by a marker only would
+expire at once).
 """
 
 import logging
