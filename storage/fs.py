@@ -146,24 +146,28 @@ class FileSystem:
         """Bytes in an open file."""
         return os.fstat(file.fileno()).st_size
 
-    def map(self, file: File, length: int, *, write: bool = False) -> memoryview:
-        """Map the first ``length`` bytes, shared with everybody who reads or writes the file.
+    def map(self, file: File, length: int, *, offset: int = 0, write: bool = False) -> memoryview:
+        """Map ``length`` bytes from ``offset`` (a multiple of PAGE_SIZE), shared with everybody
+        who reads or writes the file.
 
         The mapping lives as long as the view and its slices. The file must never become shorter
         than what anybody may still touch: access past its end kills the process.
         """
         access = mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
-        return memoryview(mmap.mmap(file.fileno(), length, access=access))
+        return memoryview(mmap.mmap(file.fileno(), length, access=access, offset=offset))
 
-    def prefault(self, view: memoryview, offset: int, length: int) -> None:
-        """Ask for the pages of ``[offset, offset+length)`` of a writable mapping up front.
+    def is_cached(self, file: File, offset: int) -> bool:
+        """Whether the byte at ``offset`` can be read without waiting for the device.
 
-        A hint that saves one page fault a page; ``offset`` must be a multiple of PAGE_SIZE.
+        True too where the kernel cannot tell (RWF_NOWAIT is refused by some file systems).
         """
-        mapping = view.obj
-        if isinstance(mapping, mmap.mmap):
-            with contextlib.suppress(OSError):  # only a hint: kernels before 5.14 lack it
-                mapping.madvise(_MADV_POPULATE_WRITE, offset, length)
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def try_lock(self, file: File) -> bool:
         """Take the exclusive lock (flock) of ``file``; False when another process has it.
@@ -291,9 +295,6 @@ class FileSystem:
         """Size and free bytes of the volume that holds ``path``."""
         found = os.statvfs(path)
         return DiskSpace(found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail)
-
-
-_MADV_POPULATE_WRITE: Final = 23  # Linux 5.14; Python's mmap has no name for it yet
 
 
 def storage_error(error: OSError, doing: str) -> KafkaError:

@@ -1,0 +1,594 @@
+"""Loading a partition's directory, and repairing it after a crash (log-storage.md §4).
+
+After a clean stop nothing is scanned but the piece behind the last index entry. After a crash
+every segment from the recovery point on is read: below the recovery point only headers (those
+records are known to be on disk), past it checksums too. The log ends before the first batch that
+does not hold, and one line says what was cut. Zeros behind the data are reserved space, and are
+cut without a word.
+"""
+
+import base64
+import logging
+import os
+import random
+from struct import Struct
+from typing import Final, NamedTuple
+
+from kavka.config.topic import TopicConfig
+from kavka.protocol.errors import KafkaError
+from kavka.protocol.records.batch import (
+    HEADER_SIZE,
+    LOG_OVERHEAD,
+    MAGIC_OFFSET,
+    MIN_MESSAGE_SIZE,
+    crc_ok,
+    read_header,
+)
+from kavka.protocol.topics import TopicPartition
+from kavka.storage.checkpoints import LEADER_EPOCHS, CorruptCheckpoint
+from kavka.storage.clock import Clock
+from kavka.storage.epochs import LeaderEpochCache
+from kavka.storage.fs import File, FileSystem
+from kavka.storage.index import CorruptIndex
+from kavka.storage.log import ZERO_TOPIC_ID, Log
+from kavka.storage.names import (
+    CLEANED_SUFFIX,
+    DELETED_SUFFIX,
+    INDEX_SUFFIX,
+    INDEX_SUFFIXES,
+    LOG_SUFFIX,
+    SNAPSHOT_SUFFIX,
+    SWAP_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    TXN_INDEX_SUFFIX,
+    parse_segment_file,
+    segment_file,
+    split_suffix,
+)
+from kavka.storage.open_files import OpenFiles
+from kavka.storage.producers import ProducerStateManager
+from kavka.storage.replay import rebuild_producers, replay_batch
+from kavka.storage.segment import MAX_RELATIVE_OFFSET, BatchPosition, Segment
+from kavka.storage.segments import Segments
+
+log = logging.getLogger("kavka.storage.recovery")
+
+PARTITION_METADATA: Final = "partition.metadata"  # since Kafka 2.8 (KIP-516): the topic's id
+
+NEVER: Final = 2**63 - 1  # an offset that no record has
+
+_CHUNK: Final = 1 << 20  # bytes read at a time past the recovery point
+_HOP: Final = 1 << 13  # and below it
+_LENGTH: Final = Struct(">i")
+
+
+class Cut(NamedTuple):
+    """Where a segment stopped making sense."""
+
+    position: int
+    offset: int  # the next one that was expected
+    bytes: int  # that are lost
+    reason: str
+
+
+class Recovery(NamedTuple):
+    """What had to be read and repaired at load."""
+
+    segments: int = 0
+    bytes: int = 0  # of batches past the recovery point
+    cut_bytes: int = 0  # but for reserved space
+
+
+class Loaded(NamedTuple):
+    """A log, ready to be used."""
+
+    log: Log
+    recovery: Recovery
+
+
+class _Loader:
+    """One load of one partition's directory."""
+
+    def __init__(
+        self,
+        topic_partition: TopicPartition,
+        directory: str,
+        config: TopicConfig,
+        fs: FileSystem,
+        clock: Clock,
+        open_files: OpenFiles,
+        producers: ProducerStateManager,
+    ) -> None:
+        self.topic_partition = topic_partition
+        self.directory = directory
+        self.config = config
+        self.fs = fs
+        self.open_files = open_files
+        self.producers = producers
+        self.now_ms = clock.wall_ms()
+        self.names = set(fs.listdir(directory))
+        self.epochs = LeaderEpochCache(os.path.join(directory, LEADER_EPOCHS))
+        self.epochs_lost = False
+        self.recovered: set[int] = set()  # base offsets
+        self.recovered_bytes = 0
+        self.cut_bytes = 0
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    def remove(self, name: str) -> None:
+        if name in self.names:
+            self.fs.unlink(self.path(name), missing_ok=True)
+            self.names.discard(name)
+
+    # -- leftovers ----------------------------------------------------------------------------
+
+    def clear_leftovers(self) -> list[int]:
+        """Remove what interrupted work left; return base offsets of complete ``.log.swap``."""
+        cleaned: list[int] = []
+        swaps: list[int] = []
+        for name in sorted(self.names):
+            stem, suffix = split_suffix(name)
+            found = parse_segment_file(stem)
+            if suffix == DELETED_SUFFIX or (suffix == ".tmp" and not name.startswith("partition")):
+                self.remove(name)
+            elif found is None:
+                continue
+            elif suffix == CLEANED_SUFFIX:
+                cleaned.append(found[0])
+            elif suffix == SWAP_SUFFIX:
+                for index in INDEX_SUFFIXES:
+                    self.remove(segment_file(found[0], index))
+                if found[1] == LOG_SUFFIX:
+                    swaps.append(found[0])
+        # A .cleaned beside a .swap is the rest of a split that did not get to its end.
+        first_cleaned = min(cleaned, default=None)
+        valid = [base for base in swaps if first_cleaned is None or base < first_cleaned]
+        for name in sorted(self.names):
+            stem, suffix = split_suffix(name)
+            found = parse_segment_file(stem)
+            if found and (
+                suffix == CLEANED_SUFFIX or (suffix == SWAP_SUFFIX and found[0] not in valid)
+            ):
+                self.remove(name)
+        return valid
+
+    # -- segments -----------------------------------------------------------------------------
+
+    def segment(self, base_offset: int, suffix: str = "") -> Segment:
+        """Stand for a segment of which there is a ``.log`` file."""
+        config = self.config
+        segment = Segment(
+            self.fs,
+            self.directory,
+            base_offset,
+            self.open_files,
+            created_ms=self.now_ms,
+            index_interval=config.index_interval_bytes,
+            index_bytes=config.segment_index_bytes,
+        )
+        if suffix:
+            segment.set_suffix(suffix)
+        stat = self.fs.stat(segment.path)
+        assert stat is not None
+        segment.size = stat.size
+        return segment
+
+    def load_segments(self) -> Segments:
+        """Open all segments; those whose indexes are missing or impossible are recovered."""
+        files = [found for found in map(parse_segment_file, self.names) if found]
+        bases = sorted(base for base, suffix in files if suffix == LOG_SUFFIX)
+        for base, suffix in files:
+            if suffix in INDEX_SUFFIXES and base not in bases:
+                self.remove(segment_file(base, suffix))
+        return Segments(map(self.segment, bases))
+
+    def check_indexes(self, segments: Segments, below: int) -> None:
+        """Rebuild the indexes of segments that begin below an offset, where a file is missing or
+        cannot be one. Nothing is wrong with the records then: checksums are not looked at."""
+        for segment in [*segments]:
+            if segment.base_offset >= below:
+                break
+            if not segment.size:
+                segment.reset_indexes()
+                continue
+            try:
+                if segment_file(segment.base_offset, INDEX_SUFFIX) not in self.names:
+                    raise CorruptIndex("the offset index is missing")
+                segment.offset_index.sanity_check()
+                if segment_file(segment.base_offset, TIME_INDEX_SUFFIX) not in self.names:
+                    raise CorruptIndex("the time index is missing")
+                segment.time_index.sanity_check()
+                if segment_file(segment.base_offset, TXN_INDEX_SUFFIX) in self.names:
+                    segment.txn_index.sanity_check()
+            except CorruptIndex as error:
+                log.warning(
+                    "Indexes are rebuilt: %s partition=%s segment=%d",
+                    error,
+                    self.topic_partition,
+                    segment.base_offset,
+                )
+                self.recover_from(segments, segment, NEVER, only=True)
+
+    def complete_swaps(self, segments: Segments, swaps: list[int]) -> Segments:
+        """Put complete replacements in the place of the segments they replace."""
+        kept = [*segments]
+        for base in swaps:
+            swap = self.segment(base, SWAP_SUFFIX)
+            self.replay_to(Segments(kept) if kept else None, base)
+            cut = self.recover(swap, 0)
+            self.tell(swap, cut, 0)
+            next_offset = swap.read_end()[0]
+            for segment in [*kept]:
+                covered = segment.base_offset < next_offset and (
+                    segment.base_offset >= base or segment.read_end()[0] > base
+                )
+                if covered:
+                    self.discard(segment)
+                    kept.remove(segment)
+            swap.write_indexes()
+            swap.rename("")
+            kept.append(swap)
+            log.info(
+                "Compacted segment put in place partition=%s segment=%d",
+                self.topic_partition,
+                base,
+            )
+        return Segments(kept)
+
+    def discard(self, segment: Segment) -> None:
+        segment.release()
+        for path in segment.paths():
+            self.fs.unlink(path, missing_ok=True)
+
+    # -- recovery -----------------------------------------------------------------------------
+
+    def recover_from(
+        self, segments: Segments, first: Segment, recovery_point: int, *, only: bool = False
+    ) -> None:
+        """Recover ``first`` and, unless ``only``, all later segments.
+
+        Nothing follows a segment that had to be cut: later ones are deleted.
+        """
+        self.replay_to(segments, first.base_offset)
+        for segment in segments.reaching(first.base_offset):
+            cut = self.recover(segment, recovery_point)
+            segment.write_indexes()
+            if not only:
+                self.producers.take_snapshot()
+            lost = 0
+            if cut is not None and not only:
+                lost = len(gone := segments.remove_from(segment.base_offset + 1))
+                for later in gone:
+                    self.cut_bytes += later.size
+                    self.discard(later)
+            self.tell(segment, cut, lost)
+            if only or lost:
+                break
+        segments.recount()
+
+    def replay_to(self, segments: Segments | None, offset: int) -> None:
+        """Have the producers' state as of ``offset``, the start of a segment to be recovered."""
+        if segments is None:
+            self.producers.end_offset = offset
+        elif self.producers.end_offset != offset or not offset:
+            start = segments.first.base_offset
+            rebuild_producers(self.producers, segments, min(start, offset), offset, self.now_ms)
+
+    def recover(self, segment: Segment, recovery_point: int) -> Cut | None:
+        """Read a segment, rebuild its indexes, and cut it where it stops making sense.
+
+        Checksums are looked at from ``recovery_point`` (an offset) on.
+        """
+        fs, file, end = self.fs, segment.file(), segment.size
+        segment.reset_indexes()
+        segment.txn_index.reset()
+        expected = segment.base_offset
+        reader = _Reader(fs, file, end)
+        reason = ""
+        while segment.size < end:
+            position = segment.size
+            try:
+                batch, reason = reader.batch_at(position)
+            except KafkaError as error:
+                batch, reason = None, str(error)
+            if batch is None:
+                break
+            if batch.last_offset >= recovery_point:
+                if batch.header is not None and not reader.checksum_ok(batch):
+                    reason = "the checksum of a batch does not match"
+                    break
+                self.recovered_bytes += batch.size
+            if not expected <= batch.base_offset <= batch.last_offset:
+                reason = f"offset {batch.base_offset} is not one that can follow"
+                break
+            if batch.last_offset - segment.base_offset > MAX_RELATIVE_OFFSET:
+                reason = f"offset {batch.last_offset} is too large for the segment"
+                break
+            completed = None
+            try:
+                completed = replay_batch(self.producers, segment, batch)
+            except KafkaError as error:
+                reason = f"a control batch cannot be read: {error}"
+                break
+            if completed is not None and completed.aborted:
+                segment.txn_index.append(completed)
+            header = batch.header
+            if header is not None and header.leader_epoch > self.epochs.latest_epoch:
+                self.epochs.assign(header.leader_epoch, batch.base_offset)
+            segment.account(
+                position,
+                batch.size,
+                batch.base_offset,
+                batch.last_offset,
+                batch.max_timestamp,
+                batch.last_offset,
+            )
+            expected = self.producers.end_offset = batch.last_offset + 1
+        self.recovered.add(segment.base_offset)
+        cut = None
+        if segment.size < end:
+            if not reader.is_zero(segment.size):
+                cut = Cut(segment.size, expected, end - segment.size, reason)
+                self.cut_bytes += cut.bytes
+            segment.cut_file()
+        return cut
+
+    def tell(self, segment: Segment, cut: Cut | None, lost_segments: int) -> None:
+        if cut is not None:
+            log.warning(
+                "Log cut where it is damaged: %s partition=%s file=%s position=%d offset=%d "
+                "bytes=%d later_segments_deleted=%d",
+                cut.reason,
+                self.topic_partition,
+                segment.path,
+                cut.position,
+                cut.offset,
+                cut.bytes,
+                lost_segments,
+            )
+
+    # -- leader epochs ------------------------------------------------------------------------
+
+    def load_epochs(self) -> None:
+        if LEADER_EPOCHS not in self.names:
+            return
+        try:
+            self.epochs = LeaderEpochCache.load(self.fs, self.epochs.path)
+        except CorruptCheckpoint as error:
+            log.warning(
+                "Leader epochs are found out again from the records: %s partition=%s",
+                error,
+                self.topic_partition,
+            )
+            self.epochs_lost = True
+
+    def find_epochs(self, segments: Segments) -> None:
+        for segment in segments:
+            for batch in segment.batches():
+                header = batch.header
+                if header is not None and header.leader_epoch > self.epochs.latest_epoch:
+                    self.epochs.assign(header.leader_epoch, batch.base_offset)
+
+
+class _Reader:
+    """Reads batches one behind the other, in large pieces."""
+
+    __slots__ = ("_chunk", "_end", "_file", "_fs", "_start")
+
+    def __init__(self, fs: FileSystem, file: File, end: int) -> None:
+        self._fs = fs
+        self._file = file
+        self._end = end
+        self._chunk = memoryview(b"")
+        self._start = 0  # position of the chunk
+
+    def _need(self, position: int, size: int, at_least: int) -> int:
+        """Have ``size`` bytes from ``position`` in the chunk; return where in it they begin."""
+        if position < self._start or position + size > self._start + len(self._chunk):
+            wanted = min(max(size, at_least), self._end - position)
+            self._chunk = memoryview(self._fs.pread(self._file, wanted, position))
+            self._start = position
+        return position - self._start
+
+    def batch_at(self, position: int) -> tuple[BatchPosition | None, str]:
+        """The batch there, or None and why there is none."""
+        left = self._end - position
+        if left <= MAGIC_OFFSET:
+            return None, f"{left} bytes are left, too few for a batch"
+        at = self._need(position, min(left, HEADER_SIZE), _HOP)
+        length: int = _LENGTH.unpack_from(self._chunk, at + 8)[0]
+        magic = self._chunk[at + MAGIC_OFFSET]
+        size = length + LOG_OVERHEAD
+        if magic > 2 or length < MIN_MESSAGE_SIZE or (magic == 2 and size < HEADER_SIZE):
+            return None, f"no batch begins there (size {length}, format {magic})"
+        if size > left:
+            return None, f"a batch of {size} bytes is not complete"
+        if magic == 2:
+            header = read_header(self._chunk, at)
+            if header.last_offset_delta < 0:
+                return None, f"a batch ends {-header.last_offset_delta} offsets before it begins"
+            return BatchPosition(
+                position,
+                size,
+                header.base_offset,
+                header.last_offset,
+                header.max_timestamp,
+                header,
+            ), ""
+        offset = int.from_bytes(self._chunk[at : at + 8], "big", signed=True)
+        timestamp = -1
+        if magic == 1 and size >= 26:
+            timestamp = int.from_bytes(self._chunk[at + 18 : at + 26], "big", signed=True)
+        return BatchPosition(position, size, offset, offset, timestamp, None), ""
+
+    def checksum_ok(self, batch: BatchPosition) -> bool:
+        """Whether the CRC of a v2 batch holds."""
+        at = self._need(batch.position, batch.size, _CHUNK)
+        return crc_ok(self._chunk, at, batch.size)
+
+    def is_zero(self, position: int) -> bool:
+        """Whether there is nothing but zeros from ``position`` on."""
+        while position < self._end:
+            data = self._fs.pread(self._file, min(_CHUNK, self._end - position), position)
+            if data.count(0) != len(data) or not data:
+                return False
+            position += len(data)
+        return True
+
+
+def load_log(
+    topic_partition: TopicPartition,
+    directory: str,
+    config: TopicConfig,
+    *,
+    fs: FileSystem,
+    clock: Clock,
+    rng: random.Random,
+    open_files: OpenFiles,
+    producer_expiration_ms: int,
+    accept_unknown_producers: bool = False,
+    log_start_offset: int = 0,
+    recovery_point: int = 0,
+    clean: bool = True,
+    topic_id: bytes = ZERO_TOPIC_ID,
+) -> Loaded:
+    """Load the log in ``directory`` (which is made when missing), or begin a new one there.
+
+    ``log_start_offset`` and ``recovery_point`` are the checkpointed ones; ``clean`` says that
+    there was a clean-shutdown marker. ``topic_id`` is written down for a log that has none.
+    *Blocks.* Raises OSError.
+    """
+    fs.mkdir(directory)
+    producers = ProducerStateManager(
+        fs,
+        directory,
+        str(topic_partition),
+        expiration_ms=producer_expiration_ms,
+        accept_unknown=accept_unknown_producers,
+    )
+    loader = _Loader(topic_partition, directory, config, fs, clock, open_files, producers)
+    swaps = loader.clear_leftovers()
+    loader.load_epochs()
+    segments = loader.load_segments()
+    doubtful = NEVER
+    if len(segments) and not clean:
+        doubtful = segments.floor(recovery_point).base_offset
+    loader.check_indexes(segments, doubtful)
+    if swaps:
+        segments = loader.complete_swaps(segments, swaps)
+    if len(segments) and not clean:
+        loader.recover_from(segments, segments.floor(recovery_point), recovery_point)
+    end_offset = _find_end(loader, segments) if len(segments) else log_start_offset
+    if len(segments) and end_offset < log_start_offset:
+        log.warning(
+            "The log ends before its start and begins anew partition=%s log_end_offset=%d "
+            "log_start_offset=%d",
+            topic_partition,
+            end_offset,
+            log_start_offset,
+        )
+        for segment in segments:
+            loader.discard(segment)
+        segments, end_offset = Segments(()), log_start_offset
+    if not len(segments):
+        first = Segment(
+            fs,
+            directory,
+            end_offset,
+            open_files,
+            created_ms=loader.now_ms,
+            index_bytes=config.segment_index_bytes,
+        )
+        first.create()
+        segments.add(first)
+    start_offset = max(log_start_offset, segments.first.base_offset)
+    if loader.epochs_lost:
+        loader.find_epochs(segments)
+    loader.epochs.truncate_from_end(end_offset)
+    loader.epochs.truncate_from_start(start_offset)
+    _load_producers(loader, segments, start_offset, end_offset, clean)
+    found_id = _read_topic_id(loader)
+    if found_id == ZERO_TOPIC_ID and topic_id != ZERO_TOPIC_ID:
+        _write_topic_id(fs, directory, topic_id)
+        found_id = topic_id
+    result = Log(
+        topic_partition,
+        directory,
+        config,
+        fs=fs,
+        clock=clock,
+        rng=rng,
+        open_files=open_files,
+        segments=segments,
+        leader_epochs=loader.epochs,
+        producers=producers,
+        log_start_offset=start_offset,
+        log_end_offset=end_offset,
+        recovery_point=end_offset,
+        topic_id=found_id,
+        new_names=not clean or not any(name.endswith(LOG_SUFFIX) for name in loader.names),
+    )
+    for segment in segments:
+        segment.release()
+    return Loaded(result, Recovery(len(loader.recovered), loader.recovered_bytes, loader.cut_bytes))
+
+
+def _find_end(loader: _Loader, segments: Segments) -> int:
+    """One past the last offset. A last segment that cannot be walked is recovered."""
+    last = segments.last
+    if last.base_offset not in loader.recovered and last.size:
+        try:
+            end, size = last.read_end()
+            if size == last.size:
+                return end
+        except KafkaError:
+            pass  # recovery says what is wrong with it
+        loader.recover_from(segments, last, last.base_offset)
+    return last.read_end()[0]
+
+
+def _load_producers(
+    loader: _Loader, segments: Segments, start_offset: int, end_offset: int, clean: bool
+) -> None:
+    producers = loader.producers
+    names = loader.names
+    if not loader.recovered and not any(name.endswith(SNAPSHOT_SUFFIX) for name in names):
+        if start_offset == end_offset or not segments.size:
+            producers.end_offset = end_offset
+            return
+        if clean:
+            # Written by a version without snapshots, or a log copied here without them.
+            producers.write_empty_snapshot(end_offset)
+    if rebuild_producers(producers, segments, start_offset, end_offset, loader.now_ms):
+        producers.take_snapshot()
+
+
+def _read_topic_id(loader: _Loader) -> bytes:
+    if PARTITION_METADATA not in loader.names:
+        return ZERO_TOPIC_ID
+    text = loader.fs.read_bytes(loader.path(PARTITION_METADATA)).decode(errors="replace")
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "topic_id":
+            try:
+                found = base64.urlsafe_b64decode(value.strip() + "==")
+            except ValueError:
+                break
+            if len(found) == len(ZERO_TOPIC_ID):
+                return found
+    log.warning(
+        "The topic id is not readable and is written anew partition=%s file=%s",
+        loader.topic_partition,
+        PARTITION_METADATA,
+    )
+    return ZERO_TOPIC_ID
+
+
+def _write_topic_id(fs: FileSystem, directory: str, topic_id: bytes) -> None:
+    text = base64.urlsafe_b64encode(topic_id).rstrip(b"=").decode()
+    fs.atomic_write(
+        os.path.join(directory, PARTITION_METADATA),
+        f"version: 0\ntopic_id: {text}\n".encode(),
+        sync=False,
+    )
