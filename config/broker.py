@@ -257,35 +257,40 @@ class BrokerConfig:
 
     def set_dynamic_default(self, overrides: Mapping[str, str]) -> None:
         """Replace the cluster's dynamic default by what the metadata store now holds."""
-        self._replace_dynamic(dict(overrides), self.dynamic_broker)
+        self._replace_dynamic(overrides, self.dynamic_broker)
 
     def set_dynamic_broker(self, overrides: Mapping[str, str]) -> None:
         """Replace this broker's dynamic values by what the metadata store now holds."""
-        self._replace_dynamic(self.dynamic_default, dict(overrides))
+        self._replace_dynamic(self.dynamic_default, overrides)
 
-    def _replace_dynamic(self, default: dict[str, str], broker: dict[str, str]) -> None:
-        before, layers = self._values, (self.dynamic_default, self.dynamic_broker)
-        dynamic = {**_usable(default), **_usable(broker)}
-        self.dynamic_default, self.dynamic_broker = default, broker
-        self._values = self._parsed(dynamic)
+    def with_dynamic(self, default: Mapping[str, str], broker: Mapping[str, str]) -> "BrokerConfig":
+        """A copy whose dynamic layers are these. Raises ConfigError where they do not fit."""
+        copy = object.__new__(BrokerConfig)
+        copy.static, copy.defaults, copy._subscribers = self.static, self.defaults, []
+        copy.dynamic_default, copy.dynamic_broker = dict(default), dict(broker)
+        copy._values = copy._parsed({**_usable(default), **_usable(broker)})
+        checks.check(copy)
+        return copy
+
+    def _replace_dynamic(self, default: Mapping[str, str], broker: Mapping[str, str]) -> None:
         try:
-            checks.check(self)
+            changed_to = self.with_dynamic(default, broker)
         except ConfigError as error:
-            # Others have agreed on these values; a broker they do not fit keeps its own.
+            # The rest of the cluster may live with them; a broker they do not fit keeps its own.
             log.error("Dynamic settings do not fit this broker and are left out. reason=%s", error)
-            self._values = before
-            self.dynamic_default, self.dynamic_broker = layers
             return
-        changed = {
+        before, self._values = self._values, changed_to._values
+        self.dynamic_default = changed_to.dynamic_default
+        self.dynamic_broker = changed_to.dynamic_broker
+        changed = frozenset(
             name
             for name in before.keys() | self._values.keys()
             if before.get(name) != self._values.get(name)
-        }
+        )
         if changed:
             log.info("Dynamic settings changed. names=%s", ",".join(sorted(changed)))
         for names, callback in self._subscribers:
-            concerned = names & changed
-            if concerned:
+            if concerned := names & changed:
                 callback(concerned)
 
 

@@ -381,12 +381,12 @@ _INEFFECTIVE_ROWS: Final[tuple[_Row, ...]] = (
 
 # Kafka keeps these out of its static table: they exist only as dynamic settings.
 _THROTTLE_ROWS: Final[tuple[_Row, ...]] = (
-    ("leader.replication.throttled.rate", LONG, LONG_MAX, AT_LEAST_0, MEDIUM, BROKER,
+    ("leader.replication.throttled.rate", LONG, LONG_MAX, AT_LEAST_0, MEDIUM, CLUSTER,
      "Bytes per second sent to throttled replicas."),
-    ("follower.replication.throttled.rate", LONG, LONG_MAX, AT_LEAST_0, MEDIUM, BROKER,
+    ("follower.replication.throttled.rate", LONG, LONG_MAX, AT_LEAST_0, MEDIUM, CLUSTER,
      "Bytes per second fetched by throttled replicas."),
-    ("replica.alter.log.dirs.io.max.bytes.per.second", LONG, LONG_MAX, AT_LEAST_0, MEDIUM, BROKER,
-     "Bytes per second moved between data directories."),
+    ("replica.alter.log.dirs.io.max.bytes.per.second", LONG, LONG_MAX, AT_LEAST_0, MEDIUM,
+     CLUSTER, "Bytes per second moved between data directories."),
 )
 
 _OWN_ROWS: Final[tuple[_Row, ...]] = (

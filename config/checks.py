@@ -102,7 +102,10 @@ def _check_listeners(config: "BrokerConfig") -> None:
             endpoint.host not in ("0.0.0.0", "::"),
             "advertised.listeners",
             f"advertised.listeners cannot use the nonroutable meta-address {endpoint.host}. Use a "
-            "routable IP address.",
+            "routable IP address."
+            if config.is_set("advertised.listeners")
+            else f"advertised.listeners must say where clients find this broker when listeners is "
+            f"{endpoint}, for example {endpoint.name}://192.168.1.10:{endpoint.port}",
         )
     for key in ("inter.broker.listener.name", "control.plane.listener.name"):
         name = config.get_optional_str(key)

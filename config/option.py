@@ -72,14 +72,14 @@ def invalid(name: str, value: object, reason: str) -> ConfigError:
 class Range:
     """A number within bounds, both inclusive."""
 
-    def __init__(self, minimum: float | None = None, maximum: float | None = None) -> None:
+    def __init__(self, minimum: float, maximum: float | None = None) -> None:
         self.minimum = minimum
         self.maximum = maximum
 
     def check(self, name: str, value: Value) -> None:
         if not isinstance(value, (int, float)):
             raise invalid(name, "null" if value is None else value, "Value must be non-null")
-        if self.minimum is not None and not value >= self.minimum:
+        if not value >= self.minimum:
             raise invalid(name, value, f"Value must be at least {self.minimum}")
         if self.maximum is not None and not value <= self.maximum:
             raise invalid(name, value, f"Value must be no more than {self.maximum}")
@@ -87,8 +87,6 @@ class Range:
     def __str__(self) -> str:
         if self.maximum is None:
             return f"[{self.minimum},...]"
-        if self.minimum is None:
-            return f"[...,{self.maximum}]"
         return f"[{self.minimum},...,{self.maximum}]"
 
 
@@ -175,6 +173,24 @@ class Option(NamedTuple):
         return value
 
     @property
+    def expected(self) -> str:
+        """What a value must be, in words for people."""
+        match self.valid:
+            case ListOf(words=words):
+                return f"a list of {', '.join(words)}"
+            case OneOf(words=words):
+                return f"one of {', '.join(words)}"
+            case Range(minimum=minimum, maximum=maximum):
+                kind = _KINDS[self.type]
+                if maximum is None:
+                    return f"{kind} of at least {minimum}"
+                return f"{kind} from {minimum} to {maximum}"
+            case Pattern():
+                return str(self.valid)
+            case None:
+                return _KINDS[self.type]
+
+    @property
     def default_text(self) -> str | None:
         """The default as DescribeConfigs writes it."""
         return render(self.default)
@@ -184,6 +200,20 @@ INT_MIN: Final = -(2**31)
 INT_MAX: Final = 2**31 - 1
 LONG_MAX: Final = 2**63 - 1
 DOUBLE_MAX: Final = 1.7976931348623157e308
+
+
+_KINDS: Final = {
+    ConfigType.UNKNOWN: "a text",
+    ConfigType.BOOLEAN: "true or false",
+    ConfigType.STRING: "a text",
+    ConfigType.INT: "a whole number",
+    ConfigType.SHORT: "a whole number",
+    ConfigType.LONG: "a whole number",
+    ConfigType.DOUBLE: "a number",
+    ConfigType.LIST: "a list separated by commas",
+    ConfigType.CLASS: "a class",
+    ConfigType.PASSWORD: "a secret",
+}
 
 
 def _integer_parser(label: str, bits: int) -> Callable[[str, str], Value]:
