@@ -78,6 +78,10 @@ class BrokerConfig:
         """The value in force; LIST settings as a tuple. KeyError for a name that is in no table."""
         return self._values[name]
 
+    def has_value(self, name: str) -> bool:
+        """Whether ``value`` knows the name: every setting, and those given under a prefix."""
+        return name in self._values
+
     def get_int(self, name: str) -> int:
         """The value of an INT, SHORT or LONG setting that has one."""
         value = self._values[name]

@@ -64,8 +64,8 @@ PARTITIONS_PER_TOPIC_MAX: Final = 100_000
 CLIENT_ID_CHARACTERS_LOGGED: Final = 128
 """A client's own texts are cut to this in log lines."""
 
-CONFIG_VALUE_CHARACTERS_MAX: Final = 64 * KIB
-"""Longest value of a setting in the metadata store; a znode holds 1 MiB."""
+CONFIG_CHARACTERS_MAX: Final = 512 * KIB
+"""Names and values of all overrides of one topic or broker; a znode holds 1 MiB."""
 
 FRAME_MEMORY_BYTES_MAX: Final = 256 * MIB
 """What all large frames now arriving may hold together; beyond it their connections wait.
