@@ -14,7 +14,7 @@ from struct import error as UnpackError
 from typing import Any
 
 from kavka.protocol.errors import MalformedFrame
-from kavka.protocol.primitives import RUNS, read_uvarint, skip_tagged_fields
+from kavka.protocol.primitives import RUN_LETTERS, read_uvarint, skip_tagged_fields
 from kavka.protocol.schema import NEW, Buffer, Field, Message, Struct
 from kavka.protocol.source import (
     LETTERS,
@@ -190,10 +190,10 @@ class _DecoderWriter(SourceWriter):
         smallest = self._smallest(element)
         with self.block(f"if {count} * {smallest} > end - p:"):
             self._malformed(f"{field.name} has more elements than the frame can hold")
-        if isinstance(element, Field) and LETTERS.get(element.kind) in RUNS:
+        if isinstance(element, Field) and LETTERS.get(element.kind) in RUN_LETTERS:
             letter = LETTERS[element.kind]
-            runs = self.bind(f"runs_{letter.replace('?', 'z')}", RUNS[letter])
-            self.line(f"{target} = list({runs}[{count}].unpack_from(buf, p))")
+            runs = self.runs("unpack_from", letter)
+            self.line(f"{target} = [*{runs}[{count}](buf, p)]")
             self.line(f"p += {count} * {smallest}")
             return
         items = self.fresh("x")

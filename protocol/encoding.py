@@ -11,7 +11,7 @@ from struct import Struct as Packer
 from struct import error as PackError
 from typing import Any
 
-from kavka.protocol.primitives import BYTE, RUNS, uvarint
+from kavka.protocol.primitives import BYTE, RUN_LETTERS, uvarint
 from kavka.protocol.schema import Field, Message, Struct
 from kavka.protocol.source import (
     LETTERS,
@@ -108,6 +108,9 @@ class _EncoderWriter(SourceWriter):
         encoded = f"{value}.encode()" if field.kind == "string" else value
         if encoded != local:
             self.line(f"{local} = {encoded}")
+        if isinstance(field.element, Field) and LETTERS.get(field.element.kind) in RUN_LETTERS:
+            self._numbers(LETTERS[field.element.kind], local)
+            return
         self._length(field, local)
         if field.kind == "array":
             self._elements(field, local)
@@ -130,14 +133,22 @@ class _EncoderWriter(SourceWriter):
         self._write(f"{short} if {count} < 128 else {long}")
         self.pending.clear()
 
+    def _numbers(self, letter: str, local: str) -> None:
+        """Write the pending run, the length and all elements of an array in one call."""
+        count = self.fresh("n")
+        self.line(f"{count} = len({local})")
+        run, values = self._run(("B", f"{count} + 1") if self.flexible else ("i", count))
+        whole = f"{self.runs('pack', letter, run)}[{count}]({values}, *{local})"
+        if self.flexible:
+            elements = f"{self.runs('pack', letter)}[{count}](*{local})"
+            before = [self._packed()] if self.pending else []
+            long = " + ".join([*before, f"uvarint({count} + 1)", elements])
+            whole = f"{whole} if {count} < 127 else {long}"
+        self._write(whole)
+        self.pending.clear()
+
     def _elements(self, field: Field, local: str) -> None:
         element = field.element
-        if isinstance(element, Field) and LETTERS.get(element.kind) in RUNS:
-            letter = LETTERS[element.kind]
-            runs = self.bind(f"runs_{letter.replace('?', 'z')}", RUNS[letter])
-            with self.block(f"if {local}:"):
-                self._write(f"{runs}[len({local})].pack(*{local})")
-            return
         item = self.fresh("e")
         with self.block(f"for {item} in {local}:"):
             if isinstance(element, Field):
@@ -212,9 +223,11 @@ class _EncoderWriter(SourceWriter):
 
     def _packed(self, *extra: tuple[str, str]) -> str:
         """An expression for the bytes of the pending run."""
+        letters, values = self._run(*extra)
+        if values.replace(", ", "").replace("-", "").isdigit():
+            return repr(Packer(">" + letters).pack(*map(int, values.split(", "))))
+        return f"{self.packer('pack', letters)}({values})"
+
+    def _run(self, *extra: tuple[str, str]) -> tuple[str, str]:
         run = [*self.pending, *extra]
-        letters = "".join(letter for letter, _ in run)
-        values = [value for _, value in run]
-        if all(value.lstrip("-").isdigit() for value in values):
-            return repr(Packer(">" + letters).pack(*map(int, values)))
-        return f"{self.packer('pack', letters)}({', '.join(values)})"
+        return "".join(letter for letter, _ in run), ", ".join(value for _, value in run)

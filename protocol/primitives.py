@@ -1,12 +1,10 @@
 """The wire's variable-length integers, and packers for runs of equal numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct as Packer
-from typing import Final
+from typing import Any, Final
 
 from kavka.protocol.errors import MalformedFrame
-
-Buffer = bytes | bytearray | memoryview
 
 BYTE: Final = tuple(bytes((value,)) for value in range(256))
 
@@ -61,17 +59,24 @@ def skip_tagged_fields(buf: Sequence[int], pos: int, count: int) -> int:
     return pos
 
 
-class RunPackers(dict[int, Packer]):
-    """Packers for ``n`` numbers of one kind by ``n``, so that an array of them is one call."""
+class Runs(dict[int, Callable[..., Any]]):
+    """A packer's ``method`` for ``n`` numbers of one kind, by ``n``: an array is one call.
 
-    def __init__(self, letter: str) -> None:
+    The array may follow a run of other things, given by its letters.
+    """
+
+    def __init__(self, method: str, letter: str, prefix: str = "") -> None:
+        self._method = method
         self._letter = letter
+        self._prefix = prefix
 
-    def __missing__(self, count: int) -> Packer:
-        packer = Packer(f">{count}{self._letter}")
+    def __missing__(self, count: int) -> Callable[..., Any]:
+        packer = Packer(f">{self._prefix}{count}{self._letter}")
+        method: Callable[..., Any] = getattr(packer, self._method)
         if count <= _KEPT_RUN_LENGTHS:
-            self[count] = packer
-        return packer
+            self[count] = method
+        return method
 
 
-RUNS: Final = {letter: RunPackers(letter) for letter in "bhHiIqd?"}
+# Letters of the struct module for what arrays of numbers are made of.
+RUN_LETTERS: Final = frozenset("bhHiIqd?")

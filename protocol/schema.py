@@ -19,6 +19,8 @@ version being read lacks gets its default. A tagged struct that is not sent is N
 full of defaults.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import (
     TYPE_CHECKING,
@@ -72,7 +74,7 @@ class Field:
         nullable_since: int | None = None,
         tag: int | None = None,
         default: object = None,
-        element: "type[Struct] | Field | None" = None,
+        element: type[Struct] | Field | None = None,
     ) -> None:
         self.name = ""
         self.kind = kind
@@ -106,7 +108,9 @@ class StructType(type):
 
     def __new__(
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
-    ) -> "StructType":
+    ) -> StructType:
+        # A struct that inherited fields would need a rule for their order on the wire.
+        assert not any(getattr(base, "FIELDS", ()) for base in bases), f"{name} extends a struct"
         fields = []
         for key, value in list(namespace.items()):
             if isinstance(value, Field):
@@ -203,44 +207,45 @@ def _compile_init(cls: type[Struct]) -> Callable[..., None]:
     return init
 
 
-class _Scalar(Protocol[T_co]):
-    def __call__(
-        self,
-        *,
-        since: int = 0,
-        until: int = NEWEST,
-        tag: int | None = None,
-        default: Any = ...,
-    ) -> T_co: ...
+if TYPE_CHECKING:  # typing's classes are slow to make, and nothing needs them at run time
 
+    class _Scalar(Protocol[T_co]):
+        def __call__(
+            self,
+            *,
+            since: int = 0,
+            until: int = NEWEST,
+            tag: int | None = None,
+            default: Any = ...,
+        ) -> T_co: ...
 
-class _Sized(Protocol[T_co]):
-    """A specifier of something with a length, which is where null has its place on the wire."""
+    class _Sized(Protocol[T_co]):
+        """A specifier of something with a length, which is where null has its place on the wire."""
 
-    @overload
-    def __call__(
-        self, *, since: int = 0, until: int = NEWEST, tag: int | None = None, default: Any = ...
-    ) -> T_co: ...
-    @overload
-    def __call__(
-        self,
-        *,
-        nullable: Literal[True],
-        since: int = 0,
-        until: int = NEWEST,
-        tag: int | None = None,
-        default: Any = ...,
-    ) -> T_co | None: ...
-    @overload
-    def __call__(
-        self,
-        *,
-        nullable_since: int,
-        since: int = 0,
-        until: int = NEWEST,
-        tag: int | None = None,
-        default: Any = ...,
-    ) -> T_co | None: ...
+        @overload
+        def __call__(
+            self, *, since: int = 0, until: int = NEWEST, tag: int | None = None, default: Any = ...
+        ) -> T_co: ...
+        @overload
+        def __call__(
+            self,
+            *,
+            nullable: Literal[True],
+            since: int = 0,
+            until: int = NEWEST,
+            tag: int | None = None,
+            default: Any = ...,
+        ) -> T_co | None: ...
+        @overload
+        def __call__(
+            self,
+            *,
+            nullable_since: int,
+            since: int = 0,
+            until: int = NEWEST,
+            tag: int | None = None,
+            default: Any = ...,
+        ) -> T_co | None: ...
 
 
 def _specifier(kind: str, zero: object) -> Any:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from struct import Struct as Packer
 from typing import Any, Final
 
+from kavka.protocol.primitives import Runs
 from kavka.protocol.schema import Field, Message, Struct
 
 # Kinds of a fixed size, by the letter of the struct module; all numbers are big-endian.
@@ -40,6 +42,11 @@ def tagged_fields(cls: type[Struct], version: int) -> list[Field]:
 def struct_of(field: Field) -> type[Struct]:
     assert isinstance(field.element, type), field
     return field.element
+
+
+@cache
+def _runs(method: str, letter: str, prefix: str) -> Runs:
+    return Runs(method, letter, prefix)
 
 
 class SourceWriter:
@@ -84,6 +91,13 @@ class SourceWriter:
         name = f"{method}_{letters.replace('?', 'z')}"
         if name not in self.names:
             self.names[name] = getattr(Packer(">" + letters), method)
+        return name
+
+    def runs(self, method: str, letter: str, prefix: str = "") -> str:
+        """The name of a table of packers for arrays of numbers, by the length of the array."""
+        name = f"runs_{method}_{prefix}_{letter}".replace("?", "z")
+        if name not in self.names:
+            self.names[name] = _runs(method, letter, prefix)
         return name
 
     def function(self, head: str, setup: str, tail: str) -> Any:
