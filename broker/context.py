@@ -29,6 +29,7 @@ class Broker:
 
     __slots__ = (
         "advertised_endpoints",
+        "api_versions_bodies",
         "authorizer",
         "clock",
         "cluster_id",
@@ -70,6 +71,7 @@ class Broker:
         self.config = config
         self.clock = clock
         self.authorizer = None
+        self.api_versions_bodies: dict[int, bytes] = {}  # by version; see k18_api_versions
         self.advertised_endpoints: Mapping[str, tuple[str, int]] = {}
 
     def advertised(self, listener: str) -> tuple[str, int]:

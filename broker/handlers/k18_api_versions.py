@@ -8,6 +8,7 @@ the versions of this one API, so that the client can ask again (KIP-511).
 import re
 from typing import TYPE_CHECKING, Final
 
+from kavka.protocol import codec
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k18_api_versions import (
     ApiVersion,
@@ -24,19 +25,28 @@ _NAMED_SINCE: Final = 3
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
-def handle(broker: "Broker", request: "Request", body: ApiVersionsRequest) -> ApiVersionsResponse:
+def handle_raw(broker: "Broker", request: "Request") -> bytes:
     """Tell what is offered; no authentication or authorization is needed for this."""
-    if request.version >= _NAMED_SINCE:
-        name, version = body.client_software_name, body.client_software_version
-        if not (_SOFTWARE.fullmatch(name) and _SOFTWARE.fullmatch(version)):
-            return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
-        request.connection.client_software = f"{name} {version}"
-    return ApiVersionsResponse(
-        api_keys=[
-            ApiVersion(api_key=key, min_version=low, max_version=high)
-            for key, (low, high) in broker.offered_versions.items()
-        ]
-    )
+    version = request.version
+    if version >= _NAMED_SINCE:
+        body = codec.decode(ApiVersionsRequest, request.body, version)
+        name, release = body.client_software_name, body.client_software_version
+        if not (_SOFTWARE.fullmatch(name) and _SOFTWARE.fullmatch(release)):
+            return codec.encode(ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST), version)
+        request.connection.client_software = f"{name} {release}"
+    # Every connection starts with this question, and the answer never changes.
+    answer = broker.api_versions_bodies.get(version)
+    if answer is None:
+        answer = broker.api_versions_bodies[version] = _encode_offer(broker, version)
+    return answer
+
+
+def _encode_offer(broker: "Broker", version: int) -> bytes:
+    api_keys = [
+        ApiVersion(api_key=key, min_version=low, max_version=high)
+        for key, (low, high) in broker.offered_versions.items()
+    ]
+    return codec.encode(ApiVersionsResponse(api_keys=api_keys), version)
 
 
 def unsupported_version(low: int, high: int) -> ApiVersionsResponse:
