@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kavka.broker.configs import Configs
-    from kavka.broker.fetch_sessions import FetchSessions
+    from kavka.broker.fetch.sessions import FetchSessions
     from kavka.broker.groups.coordinator import GroupCoordinator
     from kavka.config.broker import BrokerConfig
     from kavka.replication.controller.controller import Controller

@@ -51,7 +51,7 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
     root.setLevel(logging.WARNING)
     set_level(level)
     # Skips looking up the caller's file and line for each record, which no line shows.
-    logging._srcfile = None  # type: ignore[attr-defined]
+    logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
