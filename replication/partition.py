@@ -16,10 +16,15 @@ log end``:
 
 from collections.abc import Sequence
 
+from kavka.config.limits import DECOMPRESSED_BATCH_BYTES_MAX
+from kavka.config.topic import TopicConfig
 from kavka.protocol.errors import ErrorCode, KafkaError
-from kavka.protocol.records.batch import BatchHeader
+from kavka.protocol.records.batch import CREATE_TIME, LOG_APPEND_TIME, BatchHeader
+from kavka.protocol.records.compression import codec_of_setting
+from kavka.protocol.records.validate import AppendRules
 from kavka.protocol.topics import TopicPartition
-from kavka.storage.log import AppendInfo, AppendOrigin, Log
+from kavka.storage.append import AppendInfo, AppendOrigin
+from kavka.storage.log import Log
 
 NO_LEADER = -1
 NO_EPOCH = -1
@@ -37,6 +42,8 @@ class Partition:
     """A partition with a replica on this broker."""
 
     __slots__ = (
+        "_append_rules",
+        "_append_rules_config",
         "controller_epoch",
         "deleted",
         "in_sync_replicas",
@@ -64,6 +71,17 @@ class Partition:
         self.replicas: list[int] = []
         self.in_sync_replicas: list[int] = []
         self.deleted = False
+        self._append_rules_config: TopicConfig | None = None
+        self._append_rules: AppendRules | None = None
+
+    @property
+    def append_rules(self) -> AppendRules:
+        """What the topic's present settings ask of a client's records."""
+        config = self.log.config
+        if self._append_rules is None or self._append_rules_config is not config:
+            self._append_rules = append_rules(config)
+            self._append_rules_config = config
+        return self._append_rules
 
     @property
     def topic_partition(self) -> TopicPartition:
@@ -113,14 +131,14 @@ class Partition:
         """How far this replica vouches for its log; see the head of this module."""
         log = self.log
         end = log.log_end_offset
-        vouched = log.recovery_point + log.config.flush_messages - 1
+        vouched = log.recovery_point + (log.config.flush_messages or 1) - 1
         return end if end <= vouched else vouched
 
     @property
     def flush_due(self) -> bool:
         """Whether ``flush.messages`` records are waiting to be synced."""
         log = self.log
-        return log.log_end_offset - log.recovery_point >= log.config.flush_messages
+        return log.log_end_offset - log.recovery_point >= (log.config.flush_messages or 1)
 
     def advance_high_watermark(self) -> bool:
         """Recompute the high watermark as leader; True when it moved. It never goes back."""
@@ -194,3 +212,18 @@ class Partition:
             raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
         self.log.increment_log_start_offset(target)
         return self.log.log_start_offset
+
+
+def append_rules(config: TopicConfig) -> AppendRules:
+    """The rules for appended records that follow from a topic's settings."""
+    return AppendRules(
+        max_message_bytes=config.max_message_bytes,
+        decompressed_limit=DECOMPRESSED_BATCH_BYTES_MAX,
+        compacted=config.compact,
+        timestamp_type=(
+            LOG_APPEND_TIME if config.message_timestamp_type == "LogAppendTime" else CREATE_TIME
+        ),
+        before_max_ms=config.message_timestamp_before_max_ms,
+        after_max_ms=config.message_timestamp_after_max_ms,
+        codec=codec_of_setting(config.compression_type),
+    )

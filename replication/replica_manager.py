@@ -28,7 +28,8 @@ from kavka.protocol.topics import TopicPartition
 from kavka.replication.partition import ACKS_ALL, NO_EPOCH, Partition
 from kavka.replication.waiting import Waiter, WaitingRoom
 from kavka.storage.clock import Clock
-from kavka.storage.log import AppendInfo, AppendOrigin, Log
+from kavka.storage.append import AppendInfo, AppendOrigin
+from kavka.storage.log import Log
 from kavka.storage.manager import LogManager
 
 log = logging.getLogger("kavka.replication")

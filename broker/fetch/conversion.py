@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from kavka.broker.fetch.reader import FetchOptions, PartitionRead, read_partitions
 from kavka.broker.fetch.sessions import FetchPartition
+from kavka.config.limits import DECOMPRESSED_BATCH_BYTES_MAX
 from kavka.protocol.errors import KafkaError
 from kavka.protocol.records.batch import iter_batches, read_header
 from kavka.protocol.records.convert import down_convert
-from kavka.storage.log import FetchSlice
+from kavka.storage.fetch_slice import FetchSlice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +66,7 @@ def _convert(records: FetchSlice, magic: int, offset: int) -> tuple[bytes, int]:
     for pos, _, batch_magic in iter_batches(view):
         if batch_magic == 2:
             next_offset = read_header(view, pos).next_offset
-    return down_convert(view, magic, offset), next_offset
+    return down_convert(view, magic, offset, DECOMPRESSED_BATCH_BYTES_MAX), next_offset
 
 
 def _at(entry: FetchPartition, offset: int) -> FetchPartition:

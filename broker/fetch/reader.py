@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kavka.broker.fetch.sessions import FetchPartition
+from kavka.config.limits import DOWN_CONVERTED_BYTES_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.replication.partition import DEBUGGING_REPLICA_ID, READ_COMMITTED, Partition
-from kavka.storage.log import FetchSlice, Log
+from kavka.storage.fetch_slice import FetchSlice
+from kavka.storage.log import Log
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
@@ -161,8 +163,10 @@ def _read_records(
     min_one: bool,
 ) -> None:
     config = log.config
-    if options.magic < 2 and not config.message_downconversion_enable:
-        raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
+    if options.magic < 2:
+        if not config.message_downconversion_enable:
+            raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
+        limit = min(limit, DOWN_CONVERTED_BYTES_MAX)
     if options.version < 10 and config.compression_type == "zstd":
         raise KafkaError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
     assert read.partition is not None

@@ -22,6 +22,7 @@ from kavka.broker.fetch.reader import (
 from kavka.broker.fetch.response import runs_of_topics, write_response
 from kavka.broker.fetch.sessions import FetchContext
 from kavka.broker.request import Pending, Raw
+from kavka.config.limits import FETCH_BYTES_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k01_fetch import FetchRequest
 from kavka.replication.partition import CONSUMER_REPLICA_ID, Partition
@@ -50,8 +51,8 @@ def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | Pe
         replica_id,
         body.isolation_level,
         body.min_bytes,
-        # Up to v2 there is no limit over all partitions.
-        body.max_bytes if version >= 3 else 2**31 - 1,
+        # Up to v2 the request has no limit over all partitions.
+        min(body.max_bytes, FETCH_BYTES_MAX) if version >= 3 else FETCH_BYTES_MAX,
     )
     reads = read_partitions(broker, context.partitions, options)
     if body.max_wait_ms > 0 and reads and _must_wait(reads, body.min_bytes):
@@ -149,8 +150,7 @@ def _convert(
             topics = runs_of_topics(converted)
             pending.complete(Raw(write_response(options.version, ErrorCode.NONE, 0, topics)))
 
-    task = broker.loop.create_task(run())
-    pending.on_disconnect(task.cancel)
+    broker.loop.create_task(run())
 
 
 def _respond(context: FetchContext, options: FetchOptions, reads: list[PartitionRead]) -> Raw:

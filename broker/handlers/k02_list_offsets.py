@@ -52,7 +52,7 @@ def handle(broker: "Broker", request: "Request", body: ListOffsetsRequest) -> Li
                 if body.replica_id != DEBUGGING_REPLICA_ID:
                     partition.require_leader(asked.current_leader_epoch)
                 answer = (
-                    _segment_offsets(broker, partition, body.replica_id, asked)
+                    _segment_offsets(partition, body.replica_id, asked)
                     if request.version == 0
                     else _offset(partition, body, asked, request.version)
                 )
@@ -65,11 +65,9 @@ def handle(broker: "Broker", request: "Request", body: ListOffsetsRequest) -> Li
 
 
 def _segment_offsets(
-    broker: "Broker", partition: Partition, replica_id: int, asked: ListOffsetsPartition
+    partition: Partition, replica_id: int, asked: ListOffsetsPartition
 ) -> ListOffsetsPartitionResponse:
-    offsets = partition.log.legacy_offsets_before(
-        asked.timestamp, asked.max_num_offsets, broker.clock.wall_ms()
-    )
+    offsets = partition.log.legacy_offsets_before(asked.timestamp, asked.max_num_offsets)
     if replica_id < 0 and offsets and offsets[0] > partition.high_watermark:
         # A consumer is shown the high watermark in the place of what is not replicated yet.
         high = partition.high_watermark

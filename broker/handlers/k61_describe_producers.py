@@ -35,9 +35,9 @@ def handle(
                         last_sequence=producer.last_sequence,
                         last_timestamp=producer.last_timestamp,
                         coordinator_epoch=producer.coordinator_epoch,
-                        current_txn_start_offset=producer.current_txn_first_offset,
+                        current_txn_start_offset=producer.txn_first_offset,
                     )
-                    for producer in partition.log.producers.active()
+                    for producer in partition.log.producers.entries()
                 )
             except KafkaError as error:
                 answer.error_code = error.code

@@ -1,0 +1,320 @@
+"""Produce (0): append record batches to partitions led here.
+
+v0 base, message format 0 · v1 throttle time · v2 message format 1, log append time · v3 message
+format 2, transactional id (KIP-98) · v4 KAFKA_STORAGE_ERROR known · v5 log start offset · v6
+throttle after the response · v7 zstd (KIP-110) · v8 record errors, error message (KIP-467) · v9
+flexible · v10 current leader and its address in errors (KIP-951) · v11 as v10 (KIP-890).
+
+Appends take effect in the order in which requests arrive. What has to be converted first
+(message formats 0 and 1, a forced codec) is done off the event loop, and the connection handles
+no further request meanwhile. An answer waits where ``acks`` or ``flush.messages`` ask for it.
+"""
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Final
+
+from kavka.broker.request import Disconnect, Pending
+from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.messages.k00_produce import (
+    BatchIndexAndErrorMessage,
+    LeaderIdAndEpoch,
+    NodeEndpoint,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceResponse,
+)
+from kavka.protocol.records.validate import (
+    AppendRules,
+    RecordsRejected,
+    ValidatedAppend,
+    code_for,
+    validate,
+)
+from kavka.protocol.topics import INTERNAL_TOPICS
+from kavka.replication.partition import ACKS_ALL, Partition
+from kavka.replication.waiting import Waiter
+
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+    from kavka.broker.request import Request
+
+KEY = 0
+
+NO_ACKS: Final = 0
+LEGAL_ACKS: Final = (-1, 0, 1)
+ADMIN_CLIENT: Final = "__admin_client"  # Kafka's own exception for writing to internal topics
+
+
+class _Append:
+    """One partition of a request on its way: where it goes, then what became of it."""
+
+    __slots__ = ("data", "end_offset", "partition", "result", "rules", "topic", "validated")
+
+    def __init__(self, topic: str, data: memoryview, result: PartitionProduceResponse) -> None:
+        self.topic = topic
+        self.data = data
+        self.result = result
+        self.partition: Partition | None = None
+        self.rules: AppendRules | None = None
+        self.validated: ValidatedAppend | None = None
+        self.end_offset = -1  # what must be kept before it is acknowledged
+
+
+def handle(
+    broker: "Broker", request: "Request", body: ProduceRequest
+) -> ProduceResponse | Pending | None:
+    response = ProduceResponse()
+    appends: list[_Append] = []
+    legal_acks = body.acks in LEGAL_ACKS
+    now_ms = broker.clock.wall_ms()
+    convert = False
+    for topic in body.topic_data:
+        topic_result = TopicProduceResponse(name=topic.name)
+        for asked in topic.partition_data:
+            result = PartitionProduceResponse(index=asked.index, base_offset=-1)
+            data = asked.records
+            append = _Append(
+                topic.name, data if isinstance(data, memoryview) else memoryview(b""), result
+            )
+            try:
+                if not legal_acks:
+                    raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS)
+                _check(broker, request, append, now_ms)
+            except KafkaError as error:
+                _fail(append, error, request.version)
+            else:
+                assert append.validated is not None
+                convert = convert or append.validated.needs_conversion
+            topic_result.partition_responses.append(result)
+            appends.append(append)
+        response.responses.append(topic_result)
+    if convert:
+        return _convert_first(broker, request, body, response, appends, now_ms)
+    _append_all(broker, request, body, appends)
+    return _answer(broker, request, body, response, appends)
+
+
+def _check(broker: "Broker", request: "Request", append: _Append, now_ms: int) -> None:
+    """Find the partition and look at the records; raises what the client is told.
+
+    The order of the checks is Kafka's: what is wrong with the records comes before the question
+    who leads the partition.
+    """
+    if append.topic in INTERNAL_TOPICS and request.client_id != ADMIN_CLIENT:
+        raise KafkaError(
+            ErrorCode.INVALID_TOPIC_EXCEPTION, f"Cannot append to internal topic {append.topic}"
+        )
+    partition = append.partition = broker.replicas.partition(append.topic, append.result.index)
+    partition.require_leader()
+    append.rules = partition.append_rules
+    append.validated = validate(append.data, append.rules, now_ms, request.version)
+
+
+def _append_all(
+    broker: "Broker", request: "Request", body: ProduceRequest, appends: list[_Append]
+) -> None:
+    for append in appends:
+        if append.result.error_code != ErrorCode.NONE:
+            continue
+        partition, validated, result = append.partition, append.validated, append.result
+        assert partition is not None
+        assert validated is not None
+        if not validated.batches:
+            continue  # an empty set, legal up to v2: nothing appended, base offset -1
+        try:
+            if body.transactional_id is None and any(
+                header.is_transactional for header, _ in validated.batches
+            ):
+                raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+            partition.require_leader()
+            info = broker.replicas.append(partition, validated.batches, body.acks)
+        except KafkaError as error:
+            _fail(append, error, request.version)
+            continue
+        result.base_offset = info.first_offset
+        result.log_append_time_ms = info.log_append_time
+        result.log_start_offset = partition.log.log_start_offset
+        append.end_offset = info.last_offset + 1
+
+
+def _answer(
+    broker: "Broker",
+    request: "Request",
+    body: ProduceRequest,
+    response: ProduceResponse,
+    appends: list[_Append],
+    pending: Pending | None = None,
+) -> ProduceResponse | Pending | None:
+    """The response; or ``pending`` (a new one if there is none yet) while it has to wait."""
+    acks = body.acks
+    if acks == NO_ACKS:
+        for append in appends:
+            if append.result.error_code != ErrorCode.NONE:
+                code = ErrorCode(append.result.error_code)
+                raise Disconnect(f"Produce with acks=0 failed for {append.topic}: {code.name}")
+        return None
+    waiting = [
+        append
+        for append in appends
+        if append.end_offset >= 0
+        and append.partition is not None
+        and not append.partition.acknowledged(acks, append.end_offset)
+    ]
+    _name_leaders(broker, request, response)
+    if not waiting:
+        return response
+    pending = pending or Pending()
+    waiter = ProduceWaiter(acks, request.version, response, waiting, pending)
+    broker.waiting.park(waiter, {a.partition for a in waiting}, max(body.timeout_ms, 0) / 1000)
+    # Nobody to tell any more; what was appended stays.
+    pending.on_disconnect(lambda: broker.waiting.leave(waiter))
+    return pending
+
+
+class ProduceWaiter(Waiter):
+    """An appended request that waits for replicas, for the disk, or for both."""
+
+    __slots__ = ("_acks", "_pending", "_response", "_version", "_waiting")
+
+    def __init__(
+        self,
+        acks: int,
+        version: int,
+        response: ProduceResponse,
+        waiting: list[_Append],
+        pending: Pending,
+    ) -> None:
+        super().__init__()
+        self._acks = acks
+        self._version = version
+        self._response = response
+        self._waiting = waiting
+        self._pending = pending
+
+    def try_complete(self, key: Hashable) -> bool:
+        still = []
+        for append in self._waiting:
+            partition = append.partition
+            assert partition is not None
+            try:
+                partition.require_leader()
+                if not partition.acknowledged(self._acks, append.end_offset):
+                    still.append(append)
+                elif self._acks == ACKS_ALL:
+                    partition.require_enough_in_sync_after_append()
+            except KafkaError as error:
+                _fail(append, error, self._version)
+        self._waiting = still
+        if still:
+            return False
+        self._pending.complete(self._response)
+        return True
+
+    def expire(self) -> None:
+        for append in self._waiting:
+            _fail(append, KafkaError(ErrorCode.REQUEST_TIMED_OUT), self._version)
+        self._pending.complete(self._response)
+
+
+def _convert_first(
+    broker: "Broker",
+    request: "Request",
+    body: ProduceRequest,
+    response: ProduceResponse,
+    appends: list[_Append],
+    now_ms: int,
+) -> Pending:
+    """Convert off the event loop, then go on as usual. The connection waits: order is kept."""
+    pending = Pending(exclusive=True)
+    version = request.version
+    for append in appends:
+        # The receive buffer is used again as soon as this handler returns.
+        append.data = memoryview(bytearray(append.data))
+        if append.validated is not None and not append.validated.needs_conversion:
+            append.validated = None
+
+    async def run() -> None:
+        try:
+            for append in appends:
+                if append.result.error_code != ErrorCode.NONE:
+                    continue
+                assert append.rules is not None
+                try:
+                    if append.validated is None:
+                        append.validated = validate(append.data, append.rules, now_ms, version)
+                    else:
+                        append.validated = await broker.loop.run_in_executor(
+                            None, _convert, append.data, append.rules, now_ms, version
+                        )
+                except KafkaError as error:
+                    _fail(append, error, version)
+            _append_all(broker, request, body, appends)
+            answer = _answer(broker, request, body, response, appends, pending)
+        except Exception as error:
+            pending.fail(error)
+            return
+        if answer is not pending:
+            pending.complete(answer)
+
+    broker.loop.create_task(run())
+    return pending
+
+
+def _convert(data: memoryview, rules: AppendRules, now_ms: int, version: int) -> ValidatedAppend:
+    from kavka.protocol.records.convert import convert_append
+
+    return convert_append(data, rules, now_ms, version)
+
+
+def _fail(append: _Append, error: KafkaError, version: int) -> None:
+    code = code_for(version, error.code)
+    if code is ErrorCode.KAFKA_STORAGE_ERROR and version <= 3:
+        code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+    result = append.result
+    result.error_code = code
+    result.error_message = error.message
+    result.base_offset = -1
+    if isinstance(error, RecordsRejected):
+        result.record_errors = [
+            BatchIndexAndErrorMessage(
+                batch_index=record.batch_index, batch_index_error_message=record.message
+            )
+            for record in error.record_errors
+        ]
+    partition = append.partition
+    if partition is not None and code in (
+        ErrorCode.UNKNOWN_PRODUCER_ID,
+        ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+    ):
+        # The producer can tell by it whether its records were only deleted (KIP-360).
+        result.log_start_offset = partition.log.log_start_offset
+
+
+def _name_leaders(broker: "Broker", request: "Request", response: ProduceResponse) -> None:
+    """Tell a client that asked the wrong broker who leads instead (KIP-951)."""
+    if request.version < 10:
+        return
+    named: set[int] = set()
+    for topic in response.responses:
+        for result in topic.partition_responses:
+            if result.error_code != ErrorCode.NOT_LEADER_OR_FOLLOWER:
+                continue
+            state = broker.metadata.partition(topic.name, result.index)
+            if state is None:
+                continue
+            result.current_leader = LeaderIdAndEpoch(
+                leader_id=state.leader, leader_epoch=state.leader_epoch
+            )
+            leader = broker.metadata.brokers.get(state.leader)
+            endpoint = None if leader is None else leader.endpoint(request.listener)
+            if leader is not None and endpoint is not None and leader.id not in named:
+                named.add(leader.id)
+                response.node_endpoints.append(
+                    NodeEndpoint(
+                        node_id=leader.id,
+                        host=endpoint.host,
+                        port=endpoint.port,
+                        rack=leader.rack,
+                    )
+                )
