@@ -1,0 +1,396 @@
+"""The group coordinator: runs the groups whose partition of ``__consumer_offsets`` is led here.
+
+Every operation goes the same way: the group (or the offsets) computes answers and records without
+I/O, the records are appended as one batch, and what they say counts, and is answered, when the
+batch is replicated. Becoming leader replays the same records.
+
+Owned by the event loop; nothing here blocks.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from kavka.broker.groups import records
+from kavka.broker.groups.core import GroupState
+from kavka.broker.groups.group import Group
+from kavka.broker.groups.journal import Journal, group_error
+from kavka.broker.groups.loading import Replay
+from kavka.broker.groups.messages import (
+    UNKNOWN_MEMBER_ID,
+    AnswerJoin,
+    Effect,
+    GroupDescription,
+    GroupListing,
+    Join,
+    JoinResult,
+    JoinWaiter,
+    Leave,
+    Moment,
+    StoreGroup,
+    Sync,
+    SyncResult,
+    SyncWaiter,
+)
+from kavka.broker.groups.offset_keeper import OffsetKeeper
+from kavka.broker.groups.offsets_log import OffsetsLog, ReplicaOffsetsLog
+from kavka.broker.groups.ownership import Offload, OwnedPartition, Ownership, partition_for
+from kavka.broker.groups.settings import GroupSettings
+from kavka.broker.groups.timers import CallLater, Deadlines
+from kavka.config import limits
+from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.topics import GROUP_METADATA_TOPIC
+from kavka.storage.clock import Clock
+
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+
+log = logging.getLogger("kavka.groups")
+
+CLASSIC: Final = "Classic"  # the type of all groups here (KIP-848's is "Consumer")
+
+
+def _can_be_stored(join: Join) -> bool:
+    """Whether a member's texts fit into the record of its group."""
+    longest = max(
+        *(len(join.client_id), len(join.instance_id or ""), len(join.protocol_type)),
+        max((len(name) for name, _ in join.protocols), default=0),
+    )
+    return longest <= limits.GROUP_TEXT_CHARACTERS_MAX
+
+
+def _random_id() -> str:
+    return str(uuid4())
+
+
+class GroupCoordinator:
+    """All groups coordinated by this broker.
+
+    ``partition_count`` gives the number of partitions of ``__consumer_offsets``; ``offload`` runs
+    work in a thread; ``random_id`` makes the random part of member ids.
+    """
+
+    def __init__(
+        self,
+        settings: GroupSettings,
+        offsets_log: OffsetsLog,
+        clock: Clock,
+        call_later: CallLater,
+        offload: Offload,
+        partition_count: Callable[[], int],
+        random_id: Callable[[], str] = _random_id,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._partition_count = partition_count
+        self._random_id = random_id
+        self._active = False
+        self._journal = Journal(offsets_log, clock, settings.offsets_compression)
+        self._deadlines = Deadlines(clock, call_later, self._on_due)
+        self._owned = Ownership(offsets_log, clock, offload, self._build_groups)
+        self.offsets = OffsetKeeper(self, self._journal, clock, call_later)
+
+    @classmethod
+    def create(cls, broker: "Broker") -> "GroupCoordinator":
+        """The coordinator of a broker whose metadata and replicas are there; not started."""
+        loop = broker.loop
+        settings = GroupSettings.from_config(broker.config)
+
+        def call_later(delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+            return loop.call_later(delay, callback)
+
+        def offload(work: Callable[[], int], done: Callable[[int | BaseException], None]) -> None:
+            def finished(future: "asyncio.Future[int]") -> None:
+                if not future.cancelled():
+                    error = future.exception()
+                    done(future.result() if error is None else error)
+
+            loop.run_in_executor(None, work).add_done_callback(finished)
+
+        def partition_count() -> int:
+            topic = broker.metadata.topics.get(GROUP_METADATA_TOPIC)
+            return settings.offsets_partitions if topic is None else len(topic.partitions)
+
+        return cls(
+            settings,
+            ReplicaOffsetsLog(broker.replicas),
+            broker.clock,
+            call_later,
+            offload,
+            partition_count,
+        )
+
+    def start(self, broker: "Broker | None" = None) -> None:
+        """Serve groups, and with a ``broker`` hear from it which partitions are led here and
+        which topics are deleted."""
+        self._active = True
+        self.offsets.start()
+        if broker is not None:
+            broker.replicas.subscribe_leadership(
+                GROUP_METADATA_TOPIC, self.on_elected, self.on_resigned
+            )
+            broker.metadata.on_partitions_deleted(self.offsets.forget_partitions)
+
+    def stop(self) -> None:
+        """Serve no more: whoever waits is told that the coordinator is elsewhere."""
+        self._active = False
+        self.offsets.stop()
+        for owned in self._owned:
+            self.on_resigned(owned.index)
+        self._deadlines.close()
+
+    async def loaded(self) -> None:
+        """Wait until no partition is being read."""
+        idle = asyncio.Event()
+        self._owned.when_idle(idle.set)
+        await idle.wait()
+
+    # -- leadership -------------------------------------------------------------------------
+
+    def on_elected(self, partition: int, leader_epoch: int) -> None:
+        """This broker leads the partition: load its groups."""
+        self._owned.elected(partition, leader_epoch)
+
+    def on_resigned(self, partition: int) -> None:
+        """The partition is led elsewhere: forget its groups, send who waits to find them."""
+        owned = self._owned.resigned(partition)
+        if owned is None:
+            return
+        groups = list(owned.groups.values())
+        owned.groups.clear()
+        for group in groups:
+            self._deadlines.forget(group.group_id)
+        for group in groups:
+            self.run(group, group.unload())
+
+    def _build_groups(self, owned: OwnedPartition, replay: Replay) -> None:
+        now = self.now()
+        for group_id, loaded in replay.groups.items():
+            if not loaded.exists:
+                continue
+            if loaded.image is None:
+                group = self._new_group(group_id)
+            else:
+                group = Group.restore(
+                    group_id, loaded.image, self.settings, self._new_member_id, now
+                )
+            group.offsets = loaded.offsets
+            owned.groups[group_id] = group
+            self.run(group, [])
+        if replay.unknown_records:
+            log.warning(
+                "Records of an unknown kind were left alone partition=%d records=%d",
+                *(owned.index, replay.unknown_records),
+            )
+
+    # -- finding groups ---------------------------------------------------------------------
+
+    def partition_of(self, group_id: str) -> int:
+        """The partition of ``__consumer_offsets`` that keeps this group."""
+        return partition_for(group_id, self._partition_count())
+
+    def status(self, group_id: str, *, may_be_empty: bool = False) -> ErrorCode:
+        """Whether this broker can answer for the group now.
+
+        An empty name is only good for keeping offsets by hand (a client without group.id).
+        """
+        if not group_id and not may_be_empty:
+            return ErrorCode.INVALID_GROUP_ID
+        if len(group_id) > limits.GROUP_TEXT_CHARACTERS_MAX:
+            return ErrorCode.INVALID_GROUP_ID
+        if not self._active:
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
+        owned = self._owned.get(self.partition_of(group_id))
+        if owned is None:
+            return ErrorCode.NOT_COORDINATOR
+        if owned.loading:
+            return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        if owned.failed:
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
+        return ErrorCode.NONE
+
+    def owner_of(self, group_id: str) -> OwnedPartition:
+        """The partition with the group; only when :meth:`status` is NONE."""
+        owned = self._owned.get(self.partition_of(group_id))
+        assert owned is not None
+        return owned
+
+    def find(self, group_id: str) -> Group | None:
+        """The group if it is known here."""
+        owned = self._owned.get(self.partition_of(group_id))
+        return None if owned is None else owned.groups.get(group_id)
+
+    def find_or_create(self, group_id: str) -> Group:
+        owned = self.owner_of(group_id)
+        group = owned.groups.get(group_id)
+        if group is None:
+            group = owned.groups[group_id] = self._new_group(group_id)
+        return group
+
+    def discard_if_useless(self, group: Group) -> None:
+        """Forget a group that was made for a request that left nothing in it."""
+        if group.may_vanish and group.generation == 0:
+            group.bury(self.now())
+            self.forget(group)
+
+    def forget(self, group: Group) -> None:
+        """Drop a dead group; requests that come later find nothing, or a new one."""
+        assert group.state is GroupState.DEAD
+        owned = self._owned.get(self.partition_of(group.group_id))
+        if owned is not None and owned.groups.get(group.group_id) is group:
+            del owned.groups[group.group_id]
+            self._deadlines.forget(group.group_id)
+
+    def owned_partitions(self) -> Iterator[OwnedPartition]:
+        """The partitions led here, loaded or not."""
+        return iter(self._owned)
+
+    def groups(self) -> Iterator[Group]:
+        """All groups coordinated here."""
+        for owned in self._owned:
+            yield from list(owned.groups.values())
+
+    def _new_group(self, group_id: str) -> Group:
+        return Group(group_id, self.settings, self._new_member_id, self.now())
+
+    def _new_member_id(self, prefix: str) -> str:
+        return f"{prefix}-{self._random_id()}"
+
+    # -- membership -------------------------------------------------------------------------
+
+    def join(self, group_id: str, join: Join, waiter: JoinWaiter) -> None:
+        """JoinGroup: ``waiter`` is called now or when the rebalance is over."""
+        error = self.status(group_id)
+        lowest, highest = self.settings.min_session_timeout_ms, self.settings.max_session_timeout_ms
+        if error is ErrorCode.NONE and not lowest <= join.session_timeout_ms <= highest:
+            error = ErrorCode.INVALID_SESSION_TIMEOUT
+        if error is ErrorCode.NONE and not _can_be_stored(join):
+            error = ErrorCode.INVALID_REQUEST
+        if error is not ErrorCode.NONE:
+            waiter(JoinResult(error, join.member_id))
+            return
+        group = self.find(group_id)
+        if group is None:
+            if join.member_id != UNKNOWN_MEMBER_ID:
+                waiter(JoinResult(ErrorCode.UNKNOWN_MEMBER_ID, join.member_id))
+                return
+            group = self.find_or_create(group_id)
+        self.run(group, group.join(join, waiter, self.now()))
+        self.discard_if_useless(group)
+
+    def sync(self, group_id: str, sync: Sync, waiter: SyncWaiter) -> None:
+        """SyncGroup: ``waiter`` is called now or when the assignment is stored."""
+        error = self.status(group_id)
+        if error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
+            # The rebalance went on elsewhere and is lost; the group has to start over.
+            error = ErrorCode.REBALANCE_IN_PROGRESS
+        if error is not ErrorCode.NONE:
+            waiter(SyncResult(error))
+            return
+        group = self.find(group_id)
+        if group is None:
+            waiter(SyncResult(ErrorCode.UNKNOWN_MEMBER_ID))
+            return
+        self.run(group, group.sync(sync, waiter, self.now()))
+
+    def heartbeat(
+        self, group_id: str, member_id: str, instance_id: str | None, generation: int
+    ) -> ErrorCode:
+        """Heartbeat."""
+        error = self.status(group_id)
+        if error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
+            return ErrorCode.NONE  # nothing is known yet that would speak against it
+        if error is not ErrorCode.NONE:
+            return error
+        group = self.find(group_id)
+        if group is None:
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        error = group.heartbeat(member_id, instance_id, generation, self.now())
+        self.run(group, [])
+        return error
+
+    def leave(self, group_id: str, leaves: Sequence[Leave]) -> tuple[ErrorCode, list[ErrorCode]]:
+        """LeaveGroup: an error for the request, and one for each member if that is NONE."""
+        error = self.status(group_id)
+        if error is not ErrorCode.NONE:
+            return error, []
+        group = self.find(group_id)
+        if group is None:
+            return ErrorCode.NONE, [ErrorCode.UNKNOWN_MEMBER_ID for _ in leaves]
+        error, errors, effects = group.leave(leaves, self.now())
+        self.run(group, effects)
+        return error, errors
+
+    # -- looking ----------------------------------------------------------------------------
+
+    def describe(self, group_id: str) -> tuple[ErrorCode, GroupDescription]:
+        """DescribeGroups: an unknown group is Dead, which is no error."""
+        error = self.status(group_id, may_be_empty=True)
+        if error is not ErrorCode.NONE:
+            return error, GroupDescription("")
+        group = self.find(group_id)
+        if group is None:
+            return ErrorCode.NONE, GroupDescription(GroupState.DEAD)
+        return ErrorCode.NONE, group.describe()
+
+    def list_groups(
+        self, states: Iterable[str] = (), types: Iterable[str] = ()
+    ) -> tuple[ErrorCode, list[GroupListing]]:
+        """ListGroups, by state and type if any are given (in any case of letters)."""
+        if not self._active:
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE, []
+        error = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS if self._owned.loading else ErrorCode.NONE
+        wanted_states = {state.lower() for state in states}
+        wanted_types = {name.lower() for name in types}
+        if wanted_types and CLASSIC.lower() not in wanted_types:
+            return error, []
+        return error, [
+            GroupListing(group.group_id, group.protocol_type or "", group.state)
+            for group in self.groups()
+            if not wanted_states or group.state.lower() in wanted_states
+        ]
+
+    # -- running groups ---------------------------------------------------------------------
+
+    def now(self) -> Moment:
+        return Moment(self._clock.monotonic(), self._clock.wall_ms())
+
+    def run(self, group: Group, effects: list[Effect]) -> None:
+        """Carry out what a group wants done, and be there at its next deadline."""
+        deadline = group.next_deadline()
+        if deadline != math.inf:
+            self._deadlines.set(group.group_id, deadline)
+        for effect in effects:
+            if isinstance(effect, StoreGroup):
+                self._store(group, effect)
+            elif isinstance(effect, AnswerJoin):
+                effect.waiter(effect.result)
+            else:
+                effect.waiter(effect.result)
+
+    def _store(self, group: Group, effect: StoreGroup) -> None:
+        def done(code: ErrorCode) -> None:
+            self.run(group, group.stored(effect.ticket, group_error(code), self.now()))
+
+        partition = self.partition_of(group.group_id)
+        record = (records.group_key(group.group_id), records.group_value(effect.image))
+        try:
+            position = self._journal.append(partition, [record])
+        except KafkaError as error:
+            log.warning(
+                "Group could not be stored group=%.128s generation=%d error=%s",
+                *(group.group_id, effect.image.generation, error),
+            )
+            done(error.code)
+            return
+        self._journal.when_replicated(
+            partition, position + 1, self.settings.commit_timeout_ms, done
+        )
+
+    def _on_due(self, group_id: str) -> None:
+        group = self.find(group_id)
+        if group is not None:
+            self.run(group, group.on_time(self.now()))

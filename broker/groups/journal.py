@@ -1,0 +1,73 @@
+"""Writing to ``__consumer_offsets``: one batch an operation, and what its failure means."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+from kavka.broker.groups.offsets_log import OffsetsLog
+from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.records.batch import Record, build_batch
+from kavka.storage.clock import Clock
+
+KeyValue: TypeAlias = tuple[bytes, bytes | None]
+"""A record's key and value; a null value deletes the key (compaction)."""
+
+_GONE: Final = {
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_ENOUGH_REPLICAS: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_LEADER_OR_FOLLOWER: ErrorCode.NOT_COORDINATOR,
+    ErrorCode.KAFKA_STORAGE_ERROR: ErrorCode.NOT_COORDINATOR,
+}
+_TOO_LARGE: Final = (
+    ErrorCode.MESSAGE_TOO_LARGE,
+    ErrorCode.RECORD_LIST_TOO_LARGE,
+    ErrorCode.INVALID_FETCH_SIZE,
+)
+
+
+def commit_error(code: ErrorCode) -> ErrorCode:
+    """What a client that commits or deletes offsets is told of a failed write."""
+    if code in _TOO_LARGE:
+        return ErrorCode.INVALID_COMMIT_OFFSET_SIZE
+    return _GONE.get(code, code)
+
+
+def group_error(code: ErrorCode) -> ErrorCode:
+    """What members are told when their group could not be written."""
+    if code in _TOO_LARGE:
+        return ErrorCode.UNKNOWN_SERVER_ERROR
+    if code is ErrorCode.REQUEST_TIMED_OUT:
+        return ErrorCode.REBALANCE_IN_PROGRESS
+    return _GONE.get(code, code)
+
+
+class Journal:
+    """Appends records to the partitions of ``__consumer_offsets``."""
+
+    def __init__(self, log: OffsetsLog, clock: Clock, codec: int) -> None:
+        self._log = log
+        self._clock = clock
+        self._codec = codec
+
+    def append(self, partition: int, records: Sequence[KeyValue]) -> int:
+        """Append ``records`` as one batch; gives the offset of the first. Raises KafkaError."""
+        now_ms = self._clock.wall_ms()
+        batch = build_batch(
+            [Record(index, now_ms, key, value) for index, (key, value) in enumerate(records)],
+            base_offset=0,
+            codec=self._codec,
+        )
+        return self._log.append(partition, bytearray(batch))
+
+    def when_replicated(
+        self,
+        partition: int,
+        end_offset: int,
+        timeout_ms: int,
+        done: Callable[[ErrorCode], None],
+    ) -> None:
+        """Call ``done`` once, with NONE when all below ``end_offset`` is replicated."""
+        try:
+            self._log.when_replicated(partition, end_offset, timeout_ms, done)
+        except KafkaError as error:
+            done(error.code)  # the partition went away since the append

@@ -1,0 +1,85 @@
+"""The partitions of ``__consumer_offsets`` as the group coordinator sees them.
+
+The coordinator only appends to the end, waits for replication, and reads a partition from its
+beginning when it becomes the leader. :class:`ReplicaOffsetsLog` does that with the broker's
+replicas; tests put a list in its place.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.topics import GROUP_METADATA_TOPIC
+
+if TYPE_CHECKING:
+    from kavka.replication.replica_manager import ReplicaManager
+    from kavka.storage.fetch_slice import FetchSlice
+
+
+class Slice(Protocol):
+    """Whole batches of a partition, perhaps with the beginning of another one at the end."""
+
+    def view(self) -> memoryview:
+        """The bytes; may block on the disk, so it is called in a thread."""
+
+
+class OffsetsLog(Protocol):
+    """What the coordinator needs of the log."""
+
+    def append(self, partition: int, batch: bytearray) -> int:
+        """Append one batch and give the offset of its first record. Raises KafkaError."""
+
+    def when_replicated(
+        self,
+        partition: int,
+        end_offset: int,
+        timeout_ms: int,
+        callback: Callable[[ErrorCode], None],
+    ) -> None:
+        """Call back once all below ``end_offset`` is replicated, or with what came between."""
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """First offset and next offset to be written. Raises KafkaError."""
+
+    def read(self, partition: int, offset: int, max_bytes: int) -> Slice | None:
+        """Batches from the one with ``offset`` on; at least one, whatever ``max_bytes`` says.
+
+        None when there is nothing at or after ``offset``. Raises KafkaError.
+        """
+
+
+class ReplicaOffsetsLog:
+    """The partitions of ``__consumer_offsets`` that this broker leads."""
+
+    def __init__(self, replicas: "ReplicaManager") -> None:
+        self._replicas = replicas
+
+    def append(self, partition: int, batch: bytearray) -> int:
+        config = self._replicas.partition(GROUP_METADATA_TOPIC, partition).log.config
+        if len(batch) > config.max_message_bytes:
+            raise KafkaError(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                f"a record batch of {len(batch)} bytes is larger than max.message.bytes "
+                f"{config.max_message_bytes} of {GROUP_METADATA_TOPIC}",
+            )
+        return self._replicas.append_internal(GROUP_METADATA_TOPIC, partition, batch).first_offset
+
+    def when_replicated(
+        self,
+        partition: int,
+        end_offset: int,
+        timeout_ms: int,
+        callback: Callable[[ErrorCode], None],
+    ) -> None:
+        self._replicas.when_replicated(
+            GROUP_METADATA_TOPIC, partition, end_offset, timeout_ms, callback
+        )
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        log = self._replicas.partition(GROUP_METADATA_TOPIC, partition).log
+        return log.log_start_offset, log.log_end_offset
+
+    def read(self, partition: int, offset: int, max_bytes: int) -> "FetchSlice | None":
+        log = self._replicas.partition(GROUP_METADATA_TOPIC, partition).log
+        found = log.read(offset, max_bytes, log.log_end_offset, min_one=True)
+        return None if found.empty else found

@@ -1,0 +1,77 @@
+"""FindCoordinator (10): which broker coordinates a group or a transactional id.
+
+v0 groups only · v1 key type, error message, throttle · v2 throttle after the response · v3
+flexible · v4 several keys (KIP-699) · v5 TRANSACTION_ABORTABLE (KIP-890) · v6 share groups
+(KIP-932, not offered). The first request creates the coordinator's topic.
+"""
+
+from typing import TYPE_CHECKING
+
+from kavka.broker.groups import internal_topics
+from kavka.broker.groups.ownership import partition_for
+from kavka.protocol.errors import ErrorCode
+from kavka.protocol.messages.k10_find_coordinator import (
+    Coordinator,
+    FindCoordinatorRequest,
+    FindCoordinatorResponse,
+)
+from kavka.protocol.topics import GROUP_METADATA_TOPIC, TRANSACTION_STATE_TOPIC
+
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+    from kavka.broker.request import Request
+    from kavka.replication.metadata import BrokerEndpoint
+
+KEY = 10
+_TOPICS = {0: GROUP_METADATA_TOPIC, 1: TRANSACTION_STATE_TOPIC}  # by key type
+_FIRST_WITH_KEYS = 4
+_NOBODY = -1
+
+
+async def handle(
+    broker: "Broker", request: "Request", body: FindCoordinatorRequest
+) -> FindCoordinatorResponse:
+    topic = _TOPICS.get(body.key_type)
+    keys = body.coordinator_keys if request.version >= _FIRST_WITH_KEYS else [body.key]
+    if topic is None:
+        found = [
+            _error(key, ErrorCode.INVALID_REQUEST, f"unknown coordinator type {body.key_type}")
+            for key in keys
+        ]
+    else:
+        count = await internal_topics.partition_count(broker, topic) if keys else None
+        found = [_find(broker, request.listener, topic, count, key) for key in keys]
+    if request.version >= _FIRST_WITH_KEYS:
+        return FindCoordinatorResponse(coordinators=found)
+    (only,) = found
+    return FindCoordinatorResponse(
+        error_code=only.error_code,
+        error_message=only.error_message,
+        node_id=only.node_id,
+        host=only.host,
+        port=only.port,
+    )
+
+
+def _find(broker: "Broker", listener: str, topic: str, count: int | None, key: str) -> Coordinator:
+    if count is not None:
+        node = _leader(broker, listener, topic, partition_for(key, count))
+        if node is not None:
+            node_id, endpoint = node
+            return Coordinator(key=key, node_id=node_id, host=endpoint.host, port=endpoint.port)
+    return _error(key, ErrorCode.COORDINATOR_NOT_AVAILABLE, "The coordinator is not available.")
+
+
+def _leader(
+    broker: "Broker", listener: str, topic: str, partition: int
+) -> "tuple[int, BrokerEndpoint] | None":
+    state = broker.metadata.partition(topic, partition)
+    info = None if state is None else broker.metadata.brokers.get(state.leader)
+    endpoint = None if info is None else info.endpoint(listener)
+    return None if info is None or endpoint is None else (info.id, endpoint)
+
+
+def _error(key: str, code: ErrorCode, message: str) -> Coordinator:
+    return Coordinator(
+        key=key, node_id=_NOBODY, host="", port=_NOBODY, error_code=code, error_message=message
+    )
