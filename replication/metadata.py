@@ -5,12 +5,12 @@ what" reads. It changes only by UpdateMetadata. Its parts are replaced, never ch
 whoever keeps a ``TopicMetadata`` can tell by identity whether the topic has changed.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kavka.protocol.topics import TopicPartition
+from kavka.replication.signal import Signal
 
 if TYPE_CHECKING:
     from kavka.protocol.messages.k06_update_metadata import UpdateMetadataRequest
@@ -80,7 +80,7 @@ class MetadataCache:
         self.version = 0
         self.brokers_version = 0
         self._names: dict[bytes, str] = {}
-        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[bool]]] = []
+        self._changed = Signal()
         self._deletion_watchers: list[Callable[[Sequence[TopicPartition]], None]] = []
 
     def topic_name(self, topic_id: bytes) -> str | None:
@@ -175,43 +175,11 @@ class MetadataCache:
                     self._names.pop(state.topic_id, None)
             self.topics = topics
         self.version += 1
-        self._wake()
+        self._changed.fire()
         if deleted:
             for watcher in self._deletion_watchers:
                 watcher(deleted)
 
     async def wait_until(self, predicate: Callable[[], bool], timeout: float) -> bool:
         """Wait until ``predicate`` holds, looking after each change; False after ``timeout`` s."""
-        if predicate():
-            return True
-        if timeout <= 0:
-            return False
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-        entry = (predicate, future)
-        self._waiting.append(entry)
-        timer = loop.call_later(timeout, _resolve, future, False)
-        try:
-            return await future
-        finally:
-            timer.cancel()
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-
-    def _wake(self) -> None:
-        if not self._waiting:
-            return
-        still: list[tuple[Callable[[], bool], asyncio.Future[bool]]] = []
-        for predicate, future in self._waiting:
-            if future.done():
-                continue
-            if predicate():
-                future.set_result(True)
-            else:
-                still.append((predicate, future))
-        self._waiting = still
-
-
-def _resolve(future: asyncio.Future[bool], value: bool) -> None:
-    if not future.done():
-        future.set_result(value)
+        return await self._changed.until(predicate, timeout)

@@ -12,13 +12,18 @@ DEFAULT_COUNT = -1  # partitions or replication factor as the broker's defaults 
 
 
 class NewTopic(NamedTuple):
-    """A topic to be created: by counts, or by ``assignment`` (partition → brokers)."""
+    """A topic to be created: by counts, or by ``assignment`` (partition → brokers).
+
+    ``ignore_racks``: where only some brokers have a rack, place replicas as if none had; for
+    topics that nobody has asked for by hand.
+    """
 
     name: str
     partitions: int = DEFAULT_COUNT
     replication_factor: int = DEFAULT_COUNT
     assignment: Mapping[int, Sequence[int]] | None = None
     configs: Mapping[str, str | None] = {}
+    ignore_racks: bool = False
 
 
 class CreatedTopic(NamedTuple):
@@ -33,10 +38,10 @@ class CreatedTopic(NamedTuple):
 
 
 class NewPartitions(NamedTuple):
-    """The number of partitions a topic is to have; brokers of each added one, if wanted."""
+    """The number of partitions a topic is to have in all; brokers of each added one, if wanted."""
 
     topic: str
-    count: int
+    total: int
     assignments: Sequence[Sequence[int]] | None = None
 
 

@@ -1,0 +1,316 @@
+"""Creates and extends topics and marks them for deletion, by writing the store.
+
+Any broker may do this, not only the controller, which learns of it from the store. The rules
+and their order are those of Kafka 2.3's AdminManager; what later versions added (defaults of
+KIP-464, ids of KIP-516) is here as well.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import NamedTuple
+
+from kavka.config.broker import BrokerConfig
+from kavka.config.option import ConfigError
+from kavka.config.topic import validate
+from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.topics import names_collide, topic_name_problem
+from kavka.replication import znodes
+from kavka.replication.assignment import Candidate, assign_replicas, extension_start
+from kavka.replication.controller.operations import (
+    DEFAULT_COUNT,
+    CreatedTopic,
+    NewPartitions,
+    NewTopic,
+    Outcome,
+)
+from kavka.replication.metadata import MetadataCache
+from kavka.replication.store.base import (
+    BadVersion,
+    Create,
+    MetadataStore,
+    MultiFailed,
+    NodeExists,
+    NoNode,
+    Operation,
+    SetData,
+    StoreError,
+)
+from kavka.replication.znodes import TopicNode
+
+
+class PlannedTopic(NamedTuple):
+    """A topic that may be created as it stands here."""
+
+    name: str
+    node: TopicNode
+    configs: Mapping[str, str]
+
+    def created(self, error: Outcome = None) -> CreatedTopic:
+        """The topic as the answer describes it."""
+        replicas = next(iter(self.node.partitions.values()))
+        return CreatedTopic(
+            self.name,
+            error,
+            self.node.topic_id,
+            len(self.node.partitions),
+            len(replicas),
+            self.configs,
+        )
+
+
+def new_topic_id(random: Random) -> bytes:
+    """A random id (UUID version 4) whose text does not begin with '-', which tools would take
+    for an option.
+    """
+    while True:
+        value = bytearray(random.randbytes(16))
+        value[6] = value[6] & 0x0F | 0x40
+        value[8] = value[8] & 0x3F | 0x80
+        if not znodes.encode_uuid(bytes(value)).startswith("-"):
+            return bytes(value)
+
+
+def store_failure(error: StoreError) -> KafkaError:
+    """What a client is told when the metadata store fails."""
+    return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"The metadata store failed: {error}")
+
+
+class TopicAdmin:
+    """Writes what the controller then carries out."""
+
+    def __init__(
+        self, store: MetadataStore, metadata: MetadataCache, config: BrokerConfig, random: Random
+    ) -> None:
+        self._store = store
+        self._metadata = metadata
+        self._config = config
+        self._random = random
+
+    # -- creation -----------------------------------------------------------------------------
+
+    def plan(self, topic: NewTopic) -> PlannedTopic:
+        """Check a new topic and place its replicas. Raises KafkaError."""
+        if topic.name in self._metadata.topics:
+            raise _exists(topic.name)
+        try:
+            validate(topic.configs)
+        except ConfigError as error:
+            raise KafkaError(ErrorCode.INVALID_CONFIG, error.message) from None
+        assignment = self._assignment(topic)
+        self._check_name(topic.name)
+        configs = {name: value for name, value in topic.configs.items() if value is not None}
+        return PlannedTopic(topic.name, TopicNode(new_topic_id(self._random), assignment), configs)
+
+    def _assignment(self, topic: NewTopic) -> Mapping[int, Sequence[int]]:
+        by_counts = (topic.partitions, topic.replication_factor) != (DEFAULT_COUNT, DEFAULT_COUNT)
+        if topic.assignment is not None:
+            if by_counts:
+                raise KafkaError(
+                    ErrorCode.INVALID_REQUEST,
+                    "Both numPartitions or replicationFactor and replicasAssignments were set. "
+                    "Both cannot be used at the same time.",
+                )
+            return _checked(topic.assignment)
+        partitions, factor = topic.partitions, topic.replication_factor
+        if partitions == DEFAULT_COUNT:
+            partitions = self._config.get_int("num.partitions")
+        if factor == DEFAULT_COUNT:
+            factor = self._config.get_int("default.replication.factor")
+        brokers = self._candidates()
+        return assign_replicas(
+            brokers,
+            partitions,
+            factor,
+            start_index=self._draw(brokers),
+            shift=self._draw(brokers),
+            ignore_racks=topic.ignore_racks,
+        )
+
+    def _candidates(self) -> list[Candidate]:
+        return [Candidate(broker.id, broker.rack) for broker in self._metadata.brokers.values()]
+
+    def _draw(self, brokers: Sequence[Candidate]) -> int:
+        return self._random.randrange(len(brokers)) if brokers else 0
+
+    def _check_name(self, name: str) -> None:
+        problem = topic_name_problem(name)
+        if problem is not None:
+            raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {problem}")
+        if "." in name or "_" in name:
+            for other in self._metadata.topics:
+                if names_collide(name, other):
+                    raise KafkaError(
+                        ErrorCode.INVALID_TOPIC_EXCEPTION,
+                        f"Topic '{name}' collides with existing topics: {other}",
+                    )
+
+    async def create(self, topics: Sequence[PlannedTopic]) -> dict[str, Outcome]:
+        """Write new topics, all with one sync of the disk if the store can."""
+        results = await asyncio.gather(
+            *(self._create_one(topic) for topic in topics), return_exceptions=True
+        )
+        return _outcomes([topic.name for topic in topics], results)
+
+    async def _create_one(self, topic: PlannedTopic) -> None:
+        path = znodes.config_path("topics", topic.name)
+        body = znodes.encode_config(topic.configs)
+        create = Create(znodes.topic_path(topic.name), znodes.encode_topic(topic.node))
+        # The configuration may have been left behind, or been made in advance by a tool.
+        config_writes: tuple[Operation, ...] = (Create(path, body), SetData(path, body))
+        for write_config in config_writes:
+            try:
+                await self._store.multi([write_config, create])
+            except MultiFailed as failure:
+                if failure.index == 0 and isinstance(failure.error, NodeExists):
+                    continue
+                if isinstance(failure.error, NodeExists):
+                    raise _exists(topic.name) from None
+                raise failure.error from None
+            return
+
+    # -- extension ----------------------------------------------------------------------------
+
+    async def extend(
+        self, topics: Sequence[NewPartitions], *, validate_only: bool
+    ) -> dict[str, Outcome]:
+        """Add partitions to topics."""
+        results = await asyncio.gather(
+            *(self._extend_one(topic, validate_only) for topic in topics), return_exceptions=True
+        )
+        return _outcomes([topic.topic for topic in topics], results)
+
+    async def _extend_one(self, wanted: NewPartitions, validate_only: bool) -> None:
+        path = znodes.topic_path(wanted.topic)
+        marked = self._store.exists(znodes.delete_topic_path(wanted.topic))
+        node = self._store.get(path)
+        if (
+            topic_name_problem(wanted.topic) is not None
+            or wanted.topic not in self._metadata.topics
+        ):
+            await asyncio.gather(marked, node, return_exceptions=True)
+            raise _unknown(wanted.topic)
+        if await marked is not None:
+            await asyncio.gather(node, return_exceptions=True)
+            raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, "The topic is queued for deletion.")
+        try:
+            data, stat = await node
+        except NoNode:
+            raise _unknown(wanted.topic) from None
+        topic = znodes.decode_topic(path, data)
+        if topic.adding or topic.removing:
+            raise KafkaError(
+                ErrorCode.REASSIGNMENT_IN_PROGRESS,
+                f"A partition reassignment is in progress for the topic '{wanted.topic}'.",
+            )
+        added = self._added(wanted, topic)
+        if validate_only:
+            return
+        body = znodes.encode_topic(topic._replace(partitions={**topic.partitions, **added}))
+        try:
+            await self._store.set(path, body, stat.version)
+        except BadVersion:
+            raise KafkaError(
+                ErrorCode.REASSIGNMENT_IN_PROGRESS,
+                f"The topic '{wanted.topic}' is being changed by somebody else.",
+            ) from None
+
+    def _added(self, wanted: NewPartitions, topic: TopicNode) -> Mapping[int, Sequence[int]]:
+        have = len(topic.partitions)
+        if wanted.total < have:
+            raise KafkaError(
+                ErrorCode.INVALID_PARTITIONS,
+                f"Topic currently has {have} partitions, which is higher than the requested "
+                f"{wanted.total}.",
+            )
+        if wanted.total == have:
+            raise KafkaError(ErrorCode.INVALID_PARTITIONS, f"Topic already has {have} partitions.")
+        first_replicas = topic.partitions.get(0, ())
+        brokers = sorted(self._candidates())
+        if wanted.assignments is None:
+            start = extension_start(brokers, first_replicas)
+            return assign_replicas(
+                brokers,
+                wanted.total - have,
+                len(first_replicas),
+                start_index=start,
+                shift=start,
+                start_partition=have,
+            )
+        if len(wanted.assignments) != wanted.total - have:
+            raise KafkaError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"Increasing the number of partitions by {wanted.total - have} but "
+                f"{len(wanted.assignments)} assignments provided.",
+            )
+        known = {broker.broker_id for broker in brokers}
+        unknown = sorted({b for replicas in wanted.assignments for b in replicas} - known)
+        if unknown:
+            raise KafkaError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"Unknown broker(s) in replica assignment: {', '.join(map(str, unknown))}.",
+            )
+        if any(len(replicas) != len(first_replicas) for replicas in wanted.assignments):
+            raise KafkaError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"Inconsistent replication factor: the topic has {len(first_replicas)} replicas "
+                "of each partition.",
+            )
+        assignment = dict(enumerate(wanted.assignments, start=have))
+        return _checked(assignment, first=have)
+
+    # -- deletion -----------------------------------------------------------------------------
+
+    async def mark_for_deletion(self, names: Sequence[str]) -> dict[str, Outcome]:
+        """Ask the controller, through the store, to delete topics."""
+        results = await asyncio.gather(
+            *(self._mark_one(name) for name in names), return_exceptions=True
+        )
+        return _outcomes(names, results)
+
+    async def _mark_one(self, name: str) -> None:
+        if name not in self._metadata.topics:
+            raise _unknown(name)
+        try:
+            await self._store.create(znodes.delete_topic_path(name))
+        except NodeExists:
+            return  # somebody has asked before
+
+
+def _checked(
+    assignment: Mapping[int, Sequence[int]], first: int = 0
+) -> Mapping[int, Sequence[int]]:
+    """Replicas chosen by hand. As in 2.3, the brokers need not exist."""
+    problem = None
+    if sorted(assignment) != list(range(first, first + len(assignment))) or not assignment:
+        problem = "partitions should be a consecutive 0-based integer sequence"
+    elif len({len(replicas) for replicas in assignment.values()}) > 1:
+        problem = "All partitions should have the same number of replicas."
+    for index, replicas in assignment.items():
+        if len(set(replicas)) < len(replicas):
+            problem = f"Duplicate replica assignment found: {index} -> {list(replicas)}"
+        elif not replicas or min(replicas) < 0:
+            problem = f"Partition {index} cannot have the replicas {list(replicas)}."
+    if problem is not None:
+        raise KafkaError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, problem)
+    return assignment
+
+
+def _exists(topic: str) -> KafkaError:
+    return KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{topic}' already exists.")
+
+
+def _unknown(topic: str) -> KafkaError:
+    return KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{topic}' does not exist.")
+
+
+def _outcomes(names: Sequence[str], results: Sequence[BaseException | None]) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    for name, result in zip(names, results, strict=True):
+        if result is None or isinstance(result, KafkaError):
+            outcomes[name] = result
+        elif isinstance(result, StoreError):
+            outcomes[name] = store_failure(result)
+        else:
+            raise result
+    return outcomes

@@ -1,0 +1,326 @@
+"""Paths and bodies of the metadata store's nodes: Kafka 2.3's, so that its tools can read them.
+
+Bodies are compact JSON. Readers take what later (and earlier) Kafkas write; topic bodies are
+written in version 3 (2.8+), which 2.3 reads as well, because only there a topic has an id.
+"""
+
+import binascii
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from kavka.config.listeners import Endpoint
+from kavka.protocol.schema import ZERO_UUID
+from kavka.protocol.topics import TopicPartition
+
+CLUSTER_ID: Final = "/cluster/id"
+BROKER_IDS: Final = "/brokers/ids"
+BROKER_SEQUENCE: Final = "/brokers/seqid"
+TOPICS: Final = "/brokers/topics"
+CONTROLLER: Final = "/controller"
+CONTROLLER_EPOCH: Final = "/controller_epoch"
+DELETE_TOPICS: Final = "/admin/delete_topics"
+REASSIGN_PARTITIONS: Final = "/admin/reassign_partitions"
+PREFERRED_ELECTION: Final = "/admin/preferred_replica_election"
+ISR_CHANGES: Final = "/isr_change_notification"
+LOG_DIR_EVENTS: Final = "/log_dir_event_notification"
+CONFIG: Final = "/config"
+CONFIG_CHANGES: Final = "/config/changes"
+PRODUCER_ID_BLOCK: Final = "/latest_producer_id_block"
+
+PERSISTENT_PATHS: Final = (
+    "/consumers",
+    BROKER_IDS,
+    TOPICS,
+    CONFIG_CHANGES,
+    DELETE_TOPICS,
+    BROKER_SEQUENCE,
+    ISR_CHANGES,
+    PRODUCER_ID_BLOCK,
+    LOG_DIR_EVENTS,
+    "/config/topics",
+    "/config/clients",
+    "/config/users",
+    "/config/brokers",
+)
+"""What the first broker of a cluster creates."""
+
+EntityType = Literal["topics", "clients", "users", "brokers"]
+DEFAULT_ENTITY: Final = "<default>"
+
+
+def broker_path(broker_id: int) -> str:
+    return f"{BROKER_IDS}/{broker_id}"
+
+
+def topic_path(topic: str) -> str:
+    return f"{TOPICS}/{topic}"
+
+
+def partitions_path(topic: str) -> str:
+    return f"{TOPICS}/{topic}/partitions"
+
+
+def partition_path(topic: str, partition: int) -> str:
+    return f"{TOPICS}/{topic}/partitions/{partition}"
+
+
+def state_path(topic: str, partition: int) -> str:
+    return f"{TOPICS}/{topic}/partitions/{partition}/state"
+
+
+def delete_topic_path(topic: str) -> str:
+    return f"{DELETE_TOPICS}/{topic}"
+
+
+def config_path(entity_type: EntityType, name: str) -> str:
+    """Where an entity's overrides are. ``name`` may be a path itself: ``alice/clients/app``."""
+    return f"{CONFIG}/{entity_type}/{name}"
+
+
+def sequence_number(name: str) -> int:
+    """The number that the store appended to a sequence node's name."""
+    return int(name[-10:])
+
+
+# -- bodies -------------------------------------------------------------------------------------
+
+
+class BadNode(ValueError):
+    """A node whose body is not what its place calls for."""
+
+
+def _dump(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _load(path: str, data: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(data)
+    except ValueError as error:
+        raise BadNode(f"{path} is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise BadNode(f"{path} is not a JSON object")
+    return body
+
+
+def encode_uuid(value: bytes) -> str:
+    """An id as Kafka writes it: 22 characters of URL-safe base 64."""
+    text = binascii.b2a_base64(value, newline=False).decode()
+    return text.rstrip("=").replace("+", "-").replace("/", "_")
+
+
+def decode_uuid(text: str) -> bytes:
+    """The sixteen bytes of an id. Raises ValueError."""
+    value = binascii.a2b_base64(text.replace("-", "+").replace("_", "/") + "==")
+    if len(value) != 16:
+        raise ValueError(f"{text!r} is not an id")
+    return value
+
+
+def encode_cluster_id(cluster_id: str) -> bytes:
+    return _dump({"version": "1", "id": cluster_id})
+
+
+def decode_cluster_id(data: bytes) -> str:
+    return str(_load(CLUSTER_ID, data)["id"])
+
+
+def encode_controller(broker_id: int, now_ms: int) -> bytes:
+    return _dump({"version": 1, "brokerid": broker_id, "timestamp": str(now_ms)})
+
+
+def decode_controller(data: bytes) -> int:
+    """The id of the broker that is the controller."""
+    return int(_load(CONTROLLER, data)["brokerid"])
+
+
+class Registration(NamedTuple):
+    """What a broker says of itself."""
+
+    endpoints: tuple[Endpoint, ...]
+    rack: str | None = None
+
+
+def encode_registration(registration: Registration, now_ms: int) -> bytes:
+    plaintext = next((e for e in registration.endpoints if e.protocol == "PLAINTEXT"), None)
+    body: dict[str, object] = {
+        "listener_security_protocol_map": {e.name: e.protocol for e in registration.endpoints},
+        "endpoints": [str(endpoint) for endpoint in registration.endpoints],
+        "jmx_port": -1,
+        "host": plaintext.host if plaintext is not None else None,
+        "timestamp": str(now_ms),
+        "port": plaintext.port if plaintext is not None else -1,
+        "version": 4,
+    }
+    if registration.rack is not None:
+        body["rack"] = registration.rack
+    return _dump(body)
+
+
+def decode_registration(path: str, data: bytes) -> Registration:
+    """Read any version of a registration. Raises BadNode."""
+    body = _load(path, data)
+    try:
+        if body["version"] == 1:
+            plain = Endpoint("PLAINTEXT", "PLAINTEXT", body["host"], int(body["port"]))
+            return Registration((plain,))
+        protocols: Mapping[str, str] = body.get("listener_security_protocol_map") or {}
+        endpoints: list[Endpoint] = []
+        for text in body["endpoints"]:
+            name, _, address = text.partition("://")
+            host, _, port = address.rpartition(":")
+            host = host.removeprefix("[").removesuffix("]")
+            endpoints.append(Endpoint(name, protocols.get(name, name), host, int(port)))
+        return Registration(tuple(endpoints), body.get("rack"))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadNode(f"{path} does not describe a broker: {error!r}") from None
+
+
+class TopicNode(NamedTuple):
+    """A topic: its id and the replicas of its partitions.
+
+    ``adding`` and ``removing`` are those of partitions whose reassignment is under way.
+    ``topic_id`` is zero for a topic made by a tool that knows no ids.
+    """
+
+    topic_id: bytes
+    partitions: Mapping[int, Sequence[int]]
+    adding: Mapping[int, Sequence[int]] = {}
+    removing: Mapping[int, Sequence[int]] = {}
+
+
+def encode_topic(topic: TopicNode) -> bytes:
+    def by_number(replicas: Mapping[int, Sequence[int]]) -> dict[str, list[int]]:
+        return {str(partition): list(replicas[partition]) for partition in sorted(replicas)}
+
+    return _dump(
+        {
+            "partitions": by_number(topic.partitions),
+            "topic_id": encode_uuid(topic.topic_id),
+            "adding_replicas": by_number(topic.adding),
+            "removing_replicas": by_number(topic.removing),
+            "version": 3,
+        }
+    )
+
+
+def decode_topic(path: str, data: bytes) -> TopicNode:
+    """Read any version of a topic. Raises BadNode."""
+    body = _load(path, data)
+
+    def by_number(key: str) -> dict[int, tuple[int, ...]]:
+        return {int(p): tuple(map(int, replicas)) for p, replicas in body.get(key, {}).items()}
+
+    try:
+        topic_id = decode_uuid(body["topic_id"]) if body.get("topic_id") else ZERO_UUID
+        adding, removing = by_number("adding_replicas"), by_number("removing_replicas")
+        return TopicNode(topic_id, by_number("partitions"), adding, removing)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BadNode(f"{path} does not describe a topic: {error!r}") from None
+
+
+class StateNode(NamedTuple):
+    """Who leads a partition and who is in sync."""
+
+    leader: int
+    leader_epoch: int
+    isr: tuple[int, ...]
+    controller_epoch: int
+
+
+def encode_state(state: StateNode) -> bytes:
+    return _dump(
+        {
+            "controller_epoch": state.controller_epoch,
+            "leader": state.leader,
+            "version": 1,
+            "leader_epoch": state.leader_epoch,
+            "isr": list(state.isr),
+        }
+    )
+
+
+def decode_state(path: str, data: bytes) -> StateNode:
+    """Raises BadNode."""
+    body = _load(path, data)
+    try:
+        return StateNode(
+            int(body["leader"]),
+            int(body["leader_epoch"]),
+            tuple(map(int, body["isr"])),
+            int(body["controller_epoch"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadNode(f"{path} does not describe a partition: {error!r}") from None
+
+
+def encode_config(overrides: Mapping[str, str]) -> bytes:
+    return _dump({"version": 1, "config": dict(overrides)})
+
+
+def decode_config(path: str, data: bytes) -> dict[str, str]:
+    """Raises BadNode. An empty node has no overrides."""
+    if not data:
+        return {}
+    body = _load(path, data)
+    config = body.get("config")
+    if not isinstance(config, dict):
+        raise BadNode(f"{path} does not hold a configuration")
+    return {str(name): str(value) for name, value in config.items()}
+
+
+def encode_config_change(entity_type: EntityType, name: str) -> bytes:
+    return _dump({"version": 2, "entity_path": f"{entity_type}/{name}"})
+
+
+def decode_config_change(path: str, data: bytes) -> tuple[str, str]:
+    """Type and name of the entity whose overrides have changed. Raises BadNode."""
+    body = _load(path, data)
+    try:
+        if body["version"] == 1:
+            return str(body["entity_type"]), str(body["entity_name"])
+        entity_type, _, name = str(body["entity_path"]).partition("/")
+    except KeyError as error:
+        raise BadNode(f"{path} does not name what has changed: {error!r}") from None
+    return entity_type, name
+
+
+def encode_producer_id_block(broker_id: int, first: int, last: int) -> bytes:
+    return _dump(
+        {"version": 1, "broker": broker_id, "block_start": str(first), "block_end": str(last)}
+    )
+
+
+def decode_producer_id_block(data: bytes) -> int:
+    """The last producer id of the block that was reserved last. Raises BadNode."""
+    body = _load(PRODUCER_ID_BLOCK, data)
+    try:
+        return int(body["block_end"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadNode(f"{PRODUCER_ID_BLOCK} holds no block of ids: {error!r}") from None
+
+
+def decode_partitions(path: str, data: bytes) -> list[TopicPartition]:
+    """The partitions of a preferred election or a notification of ISR changes. Raises BadNode."""
+    body = _load(path, data)
+    try:
+        return [TopicPartition(p["topic"], int(p["partition"])) for p in body["partitions"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadNode(f"{path} does not list partitions: {error!r}") from None
+
+
+def encode_partitions(partitions: Iterable[TopicPartition]) -> bytes:
+    return _dump({"version": 1, "partitions": [partition._asdict() for partition in partitions]})
+
+
+def decode_reassignment(path: str, data: bytes) -> dict[TopicPartition, tuple[int, ...]]:
+    """The partitions of a reassignment and their new replicas. Raises BadNode."""
+    body = _load(path, data)
+    try:
+        return {
+            TopicPartition(p["topic"], int(p["partition"])): tuple(map(int, p["replicas"]))
+            for p in body["partitions"]
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadNode(f"{path} does not describe a reassignment: {error!r}") from None
