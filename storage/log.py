@@ -629,7 +629,7 @@ class Log:
             self._activate(segment)
             self.producers.reset(offset)
             self.leader_epochs.clear()
-            self.log_start_offset = offset
+            self.log_start_offset = self.recovery_point = offset
             self._become(segment, offset)
         except OSError as error:
             raise self._failed(error, "truncate") from error

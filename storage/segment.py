@@ -634,10 +634,7 @@ class Segment:
 
     def index_files(self) -> list[File]:
         """Its index files, opened, for a flush."""
-        paths = [self.offset_index.path, self.time_index.path]
-        if self._fs.exists(self.txn_index.path):
-            paths.append(self.txn_index.path)
-        return [self._fs.open(path) for path in paths]
+        return [self._fs.open(path) for path in self.paths()[1:] if self._fs.exists(path)]
 
     def release(self) -> None:
         """Forget files; nothing is written. It may still be read, and opens them again then."""
