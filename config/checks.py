@@ -87,6 +87,7 @@ def _check_listeners(config: "BrokerConfig") -> None:
         "inter.broker.listener.name",
         "Only one of inter.broker.listener.name and security.inter.broker.protocol should be set.",
     )
+    protocols = config.security_protocols
     listeners = {endpoint.name for endpoint in config.listeners}
     advertised = config.advertised_listeners
     names = {endpoint.name for endpoint in advertised}
@@ -110,7 +111,7 @@ def _check_listeners(config: "BrokerConfig") -> None:
     for key in ("inter.broker.listener.name", "control.plane.listener.name"):
         name = config.get_optional_str(key)
         _require(
-            name is None or name.upper() in config.security_protocols,
+            name is None or name.upper() in protocols,
             key,
             f"Listener with name {name} defined in {key} not found in "
             "listener.security.protocol.map.",

@@ -52,11 +52,11 @@ def _natural_lines(text: str) -> Iterator[tuple[int, str]]:
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Lines without blank ones and comments, with their continuations joined."""
-    begun: int | None = None
+    begun = 0
     joined = ""
     for number, line in _natural_lines(text):
         line = line.lstrip(_BLANKS)
-        if begun is None:
+        if not joined:
             if not line or line[0] in "#!":
                 continue
             begun = number
@@ -65,8 +65,8 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         joined += line[:-1] if continued else line
         if not continued:
             yield begun, joined
-            begun, joined = None, ""
-    if begun is not None:
+            joined = ""
+    if joined:
         yield begun, joined
 
 
