@@ -30,8 +30,9 @@ from kavka.replication.store.base import StoreError
 
 if TYPE_CHECKING:
     from kavka.config.broker import BrokerConfig
-    from kavka.replication.controller.configs import ConfigStore, EntityType
+    from kavka.replication.controller.configs import ConfigStore
     from kavka.replication.metadata import MetadataCache
+    from kavka.replication.znodes import EntityType
 
 log = logging.getLogger("kavka.configs")
 
