@@ -78,13 +78,14 @@ class Loop(Protocol):
 class Flusher:
     """Group commit for all logs of a broker. Used from the loop only."""
 
-    __slots__ = ("_loop", "_running", "_waiting", "_workers")
+    __slots__ = ("_loop", "_running", "_waiting", "_when_idle", "_workers")
 
     def __init__(self, loop: Loop, workers: Workers) -> None:
         self._loop = loop
         self._workers = workers
         self._running: dict[Flushable, list[Callable[[], None]]] = {}
         self._waiting: dict[Flushable, list[Callable[[], None]]] = {}
+        self._when_idle: list[Callable[[], None]] = []
 
     def request(self, log: Flushable, callback: Callable[[], None] | None = None) -> None:
         """Sync what has been appended to ``log`` by the end of this loop turn, or later.
@@ -100,10 +101,12 @@ class Flusher:
         elif callback is not None:
             waiting.append(callback)
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is under way or waiting."""
-        return not self._running and not self._waiting
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Call back once nothing is under way or waiting, at once if so. For the end."""
+        if self._running or self._waiting:
+            self._when_idle.append(callback)
+        else:
+            callback()
 
     def _start(self, log: Flushable) -> None:
         callbacks = self._waiting.pop(log)
@@ -111,6 +114,7 @@ class Flusher:
             job = log.begin_flush()
         except KafkaError:  # it is offline, and those who wait will see that
             self._tell(callbacks)
+            self._check_idle()
             return
         self._running[log] = callbacks
         self._workers.submit(lambda: self._work(log, job))
@@ -126,6 +130,12 @@ class Flusher:
         self._tell(callbacks)
         if log in self._waiting and log not in self._running:
             self._start(log)
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if self._when_idle and not self._running and not self._waiting:
+            callbacks, self._when_idle = self._when_idle, []
+            self._tell(callbacks)
 
     def _tell(self, callbacks: list[Callable[[], None]]) -> None:
         for callback in callbacks:

@@ -25,6 +25,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 PAGE_SIZE: Final = mmap.PAGESIZE
 _IOV_MAX: Final = 1024  # Linux's bound on buffers of one pwritev
+_FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DIRECTORY_ERRORS: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
 
 
@@ -295,6 +296,12 @@ class FileSystem:
         """Size and free bytes of the volume that holds ``path``."""
         found = os.statvfs(path)
         return DiskSpace(found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether the disk only lacks space; any other error means that it can no longer be
+    believed."""
+    return error.errno in _FULL_DISK
 
 
 def storage_error(error: OSError, doing: str) -> KafkaError:

@@ -9,7 +9,6 @@ is only that; any other one means that the disk can no longer be believed, and t
 offline (its owner is told, for the whole directory goes with it).
 """
 
-import errno
 import logging
 import os
 import random
@@ -34,7 +33,7 @@ from kavka.storage.clock import Clock
 from kavka.storage.epochs import EpochEndOffset, LeaderEpochCache
 from kavka.storage.fetch_slice import NOTHING, FetchSlice
 from kavka.storage.flush import FlushJob
-from kavka.storage.fs import FileSystem, storage_error
+from kavka.storage.fs import FileSystem, is_disk_full, storage_error
 from kavka.storage.names import DELETED_SUFFIX
 from kavka.storage.open_files import OpenFiles
 from kavka.storage.producers import ProducerStateManager
@@ -42,6 +41,7 @@ from kavka.storage.replay import EndMarker, read_marker, rebuild_producers
 from kavka.storage.retention import LogBounds, RetentionRules, deletable
 from kavka.storage.segment import Segment, TimestampedOffset
 from kavka.storage.segments import Segments
+from kavka.storage.topic_id import ZERO_TOPIC_ID, write_topic_id
 from kavka.storage.txn_index import AbortedTxn
 
 __all__ = ["AppendInfo", "AppendOrigin", "FetchSlice", "Log", "SegmentDeletion"]
@@ -50,8 +50,6 @@ log = logging.getLogger("kavka.storage.log")
 
 _Answer = TypeVar("_Answer")
 
-ZERO_TOPIC_ID: Final = bytes(16)
-_FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _ALWAYS: Final = -2  # no timestamp is below it
 _SYNCED_OFTEN_MESSAGES: Final = 10_000
 _SYNCED_OFTEN_MS: Final = 10_000
@@ -101,9 +99,10 @@ class Log:
         "log_end_offset",
         "log_start_offset",
         "offline",
-        "on_discarded",
+        "on_config",
         "on_rolled",
         "on_storage_error",
+        "on_truncated",
         "producers",
         "recovery_point",
         "segments",
@@ -147,9 +146,10 @@ class Log:
         self.high_watermark = log_start_offset
         self.last_flushed = clock.monotonic()  # seconds, for flush.ms
         self.offline: str | None = None  # why it can no longer be used
-        self.on_discarded: Callable[[list[SegmentDeletion]], None] | None = None
+        self.on_config: Callable[[Log], None] | None = None
         self.on_rolled: Callable[[Log], None] | None = None
         self.on_storage_error: Callable[[Log, OSError], None] | None = None
+        self.on_truncated: Callable[[Log, list[SegmentDeletion]], None] | None = None
         self._fs = fs
         self._clock = clock
         self._random = rng
@@ -371,7 +371,7 @@ class Log:
         """The segment that ``size`` more bytes go into: the active one, or a new one."""
         segment = self._active
         config = self.config
-        if (
+        if (  # every new segment goes the slow way once
             segment.size + size <= config.segment_bytes
             and timestamp <= self._roll_after
             and not segment.is_full
@@ -385,6 +385,9 @@ class Log:
                 f"of {self.topic_partition}",
             )
         try:
+            if not segment.exists:
+                segment.create()
+                write_topic_id(self._fs, self.directory, self.topic_id)
             roll = segment.should_roll(
                 size, timestamp, last, now_ms, config.segment_bytes, config.segment_ms
             )
@@ -409,6 +412,7 @@ class Log:
         try:
             active.finish()
             segment = self._new_segment(base_offset, now_ms)
+            segment.create()
         except OSError as error:
             raise self._failed(error, "begin a new segment of") from error
         active.is_active = False
@@ -439,7 +443,7 @@ class Log:
             index_bytes=config.segment_index_bytes,
             roll_jitter_ms=self._random.randrange(jitter) if jitter > 0 else 0,
         )
-        segment.create()
+        segment.begin()
         return segment
 
     def _activate(self, segment: Segment) -> None:
@@ -463,6 +467,8 @@ class Log:
         self.config = config
         self._roll_after = _ALWAYS
         self._tune(self._active)
+        if self.on_config is not None:
+            self.on_config(self)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -612,8 +618,9 @@ class Log:
             active.truncate_to(offset, now_ms)
             self.segments.recount()
             self._become(active, min(offset, self.log_end_offset))
-            self._discard(gone)
+            deletions = self._take_out(gone)
             rebuild_producers(self.producers, self.segments, self.log_start_offset, offset, now_ms)
+            self._tell_truncated(deletions)
         except OSError as error:
             raise self._failed(error, "truncate") from error
         return True
@@ -624,13 +631,15 @@ class Log:
         try:
             self._truncations += 1
             gone = self.segments.remove_from(0)
-            self._discard(gone)
+            deletions = self._take_out(gone)
             segment = self._new_segment(offset)
+            segment.create()  # its name is what remembers the offset
             self._activate(segment)
             self.producers.reset(offset)
             self.leader_epochs.clear()
             self.log_start_offset = self.recovery_point = offset
             self._become(segment, offset)
+            self._tell_truncated(deletions)
         except OSError as error:
             raise self._failed(error, "truncate") from error
 
@@ -645,15 +654,19 @@ class Log:
         self.high_watermark = min(self.high_watermark, end_offset)
         self.leader_epochs.truncate_from_end(end_offset)
 
-    def _discard(self, segments: list[Segment]) -> None:
-        """Get rid of segments that truncation took out; removal itself is left to the owner."""
+    def _take_out(self, segments: list[Segment]) -> list[SegmentDeletion]:
+        """Rename the files of segments that are no longer in the log."""
         deletions = []
         for segment in segments:
             segment.rename(DELETED_SUFFIX)
             segment.release()
             deletions.append(SegmentDeletion(segment, segment.base_offset, "truncated", 0))
-        if self.on_discarded is not None:
-            self.on_discarded(deletions)
+        return deletions
+
+    def _tell_truncated(self, deletions: list[SegmentDeletion]) -> None:
+        """Leave it to the owner to remove files off the loop, and to checkpoint the new end."""
+        if self.on_truncated is not None:
+            self.on_truncated(self, deletions)
         else:
             for deletion in deletions:
                 deletion.run(self._fs)
@@ -731,17 +744,18 @@ class Log:
             job = FlushJob(self._fs, self.log_end_offset, self._truncations)
             if self.log_end_offset > self.recovery_point:
                 for segment in self.segments.reaching(self.recovery_point):
-                    job.add_file(segment.file())
+                    if segment.exists:
+                        job.add_file(segment.file())
                     if not segment.is_active:
                         for file in segment.index_files():
                             job.add_file(file)
+                if self._directory_dirty:
+                    job.add_directory(self.directory)
+                    job.add_directory(os.path.dirname(self.directory))
+                    self._directory_dirty = False
             if self.leader_epochs.dirty:
                 job.add_epochs(self.leader_epochs.path, self.leader_epochs.encode())
                 self.leader_epochs.dirty = False
-            if self._directory_dirty:
-                job.add_directory(self.directory)
-                job.add_directory(os.path.dirname(self.directory))
-                self._directory_dirty = False
             return job
         except OSError as error:
             raise self._failed(error, "flush") from error
@@ -790,7 +804,7 @@ class Log:
 
     def _failed(self, error: OSError, doing: str, fatal: bool = False) -> KafkaError:
         told = storage_error(error, f"{doing} {self.topic_partition} in {self.directory}")
-        if fatal or error.errno not in _FULL_DISK:
+        if fatal or not is_disk_full(error):
             self.go_offline(error, str(told))
         return told
 

@@ -7,7 +7,6 @@ does not hold, and one line says what was cut. Zeros behind the data are reserve
 cut without a word.
 """
 
-import base64
 import logging
 import os
 import random
@@ -30,7 +29,7 @@ from kavka.storage.clock import Clock
 from kavka.storage.epochs import LeaderEpochCache
 from kavka.storage.fs import File, FileSystem
 from kavka.storage.index import CorruptIndex
-from kavka.storage.log import ZERO_TOPIC_ID, Log
+from kavka.storage.log import Log
 from kavka.storage.names import (
     CLEANED_SUFFIX,
     DELETED_SUFFIX,
@@ -50,10 +49,15 @@ from kavka.storage.producers import ProducerStateManager
 from kavka.storage.replay import rebuild_producers, replay_batch
 from kavka.storage.segment import MAX_RELATIVE_OFFSET, BatchPosition, Segment
 from kavka.storage.segments import Segments
+from kavka.storage.topic_id import (
+    PARTITION_METADATA,
+    ZERO_TOPIC_ID,
+    read_topic_id,
+    write_topic_id,
+)
 
 log = logging.getLogger("kavka.storage.recovery")
 
-PARTITION_METADATA: Final = "partition.metadata"  # since Kafka 2.8 (KIP-516): the topic's id
 
 NEVER: Final = 2**63 - 1  # an offset that no record has
 
@@ -500,7 +504,7 @@ def load_log(
             created_ms=loader.now_ms,
             index_bytes=config.segment_index_bytes,
         )
-        first.create()
+        first.begin()
         segments.add(first)
     start_offset = max(log_start_offset, segments.first.base_offset)
     if loader.epochs_lost:
@@ -508,10 +512,13 @@ def load_log(
     loader.epochs.truncate_from_end(end_offset)
     loader.epochs.truncate_from_start(start_offset)
     _load_producers(loader, segments, start_offset, end_offset, clean)
-    found_id = _read_topic_id(loader)
+    found_id = ZERO_TOPIC_ID
+    if PARTITION_METADATA in loader.names:
+        found_id = read_topic_id(fs, directory)
     if found_id == ZERO_TOPIC_ID and topic_id != ZERO_TOPIC_ID:
-        _write_topic_id(fs, directory, topic_id)
         found_id = topic_id
+        if segments.first.exists:
+            write_topic_id(fs, directory, topic_id)
     result = Log(
         topic_partition,
         directory,
@@ -562,33 +569,3 @@ def _load_producers(
             producers.write_empty_snapshot(end_offset)
     if rebuild_producers(producers, segments, start_offset, end_offset, loader.now_ms):
         producers.take_snapshot()
-
-
-def _read_topic_id(loader: _Loader) -> bytes:
-    if PARTITION_METADATA not in loader.names:
-        return ZERO_TOPIC_ID
-    text = loader.fs.read_bytes(loader.path(PARTITION_METADATA)).decode(errors="replace")
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "topic_id":
-            try:
-                found = base64.urlsafe_b64decode(value.strip() + "==")
-            except ValueError:
-                break
-            if len(found) == len(ZERO_TOPIC_ID):
-                return found
-    log.warning(
-        "The topic id is not readable and is written anew partition=%s file=%s",
-        loader.topic_partition,
-        PARTITION_METADATA,
-    )
-    return ZERO_TOPIC_ID
-
-
-def _write_topic_id(fs: FileSystem, directory: str, topic_id: bytes) -> None:
-    text = base64.urlsafe_b64encode(topic_id).rstrip(b"=").decode()
-    fs.atomic_write(
-        os.path.join(directory, PARTITION_METADATA),
-        f"version: 0\ntopic_id: {text}\n".encode(),
-        sync=False,
-    )

@@ -1,11 +1,15 @@
 """Bringing producer state up to a log's end from what stands in the log."""
 
+import logging
 from typing import NamedTuple
 
+from kavka.protocol.errors import KafkaError
 from kavka.protocol.records.batch import CONTROL_MASK, BatchHeader
 from kavka.storage.producers import CompletedTxn, ProducerStateManager
 from kavka.storage.segment import BatchPosition, Segment
 from kavka.storage.segments import Segments
+
+log = logging.getLogger("kavka.storage.recovery")
 
 
 class EndMarker(NamedTuple):
@@ -60,9 +64,15 @@ def rebuild_producers(
         for segment in segments.reaching(start):
             if segment.base_offset >= end_offset:
                 break
-            for batch in segment.batches(segment.find_position(start)):
-                if batch.last_offset >= end_offset:
-                    break
-                replay_batch(producers, segment, batch)
+            try:
+                for batch in segment.batches(segment.find_position(start)):
+                    if batch.last_offset >= end_offset:
+                        break
+                    replay_batch(producers, segment, batch)
+            except KafkaError as error:
+                # Producers of what cannot be read are unknown then, and begin anew.
+                log.warning(
+                    "Producer state lacks part of a segment: %s file=%s", error, segment.path
+                )
     producers.end_offset = end_offset
     return start < end_offset

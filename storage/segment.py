@@ -158,6 +158,7 @@ class Segment:
         "base_offset",
         "created_ms",
         "directory",
+        "exists",
         "in_use",
         "index_interval",
         "is_active",
@@ -194,6 +195,7 @@ class Segment:
         self.directory = directory
         self.base_offset = base_offset
         self.suffix = ""  # ".deleted" and the like
+        self.exists = True  # False: the file is made when the first record comes
         self.size = 0  # bytes of data; the file may be longer
         self.created_ms = created_ms
         self.index_interval = index_interval
@@ -233,24 +235,33 @@ class Segment:
     def is_open(self) -> bool:
         return self._file is not None
 
-    def create(self) -> None:
-        """Make the (empty) file of a new segment, and empty indexes."""
-        self._file = self._fs.open(self.path, write=True, create=True)
-        self._fs.truncate(self._file, 0)
-        self._reserved = 0
+    def begin(self) -> None:
+        """Be a new segment, which has no files before its first record comes.
+
+        So thousands of partitions without records cost no more than their directories.
+        """
+        self.exists = False
         self._max_timestamp = NO_TIMESTAMP
         self.offset_index.reset()
         self.time_index.reset()
-        self.in_use = True
-        self._open_files.opened(self)
+
+    def create(self) -> None:
+        """Make the file of a new segment now."""
+        self.file()
 
     def file(self) -> File:
         """The open file, opened when it is not."""
         file = self._file
         self.in_use = True
         if file is None:
-            file = self._file = self._fs.open(self.path, write=True)
-            self._reserved = self._fs.file_size(file)
+            file = self._fs.open(self.path, write=True, create=not self.exists)
+            if self.exists:
+                self._reserved = self._fs.file_size(file)
+            else:
+                self._fs.truncate(file, 0)  # whatever lay there is not of this log
+                self._reserved = 0
+                self.exists = True
+            self._file = file
             self._open_files.opened(self)
         return file
 
@@ -260,7 +271,7 @@ class Segment:
         self._window_end = 0
         self._appends = 0
         self._file = None
-        if not self.is_active:
+        if not self.is_active and self.size:
             self.offset_index.release()
             self.time_index.release()
 
@@ -276,7 +287,8 @@ class Segment:
         """Give all files of the segment another suffix (``.deleted``, or none)."""
         old = self.path
         self.suffix = suffix
-        self._fs.rename(old, self.path)
+        if self.exists:
+            self._fs.rename(old, self.path)
         base = os.path.join(self.directory, segment_file(self.base_offset, ""))
         self.offset_index.rename(base + INDEX_SUFFIX + suffix)
         self.time_index.rename(base + TIME_INDEX_SUFFIX + suffix)

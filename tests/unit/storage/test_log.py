@@ -36,10 +36,22 @@ def check_code(code: ErrorCode, call: Callable[[], object]) -> KafkaError:
 
 
 def test_a_new_log_is_empty(place: Callable[..., Place]) -> None:
-    log = place().open()
+    here = place()
+    log = here.open()
     assert (log.log_start_offset, log.log_end_offset, log.size) == (0, 0, 0)
     assert log.read(0, 100, 0).empty
-    assert place().files() == ["00000000000000000000.log"]
+    log.close()
+    assert here.files() == [], "files come with the first record"
+    log = here.open()
+    append(log, "a")
+    log.close()
+    assert here.files() == [
+        "00000000000000000000.index",
+        "00000000000000000000.log",
+        "00000000000000000000.timeindex",
+        "00000000000000000001.snapshot",
+        "leader-epoch-checkpoint",
+    ]
 
 
 def test_records_get_consecutive_offsets_and_the_leaders_epoch(

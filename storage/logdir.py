@@ -1,0 +1,205 @@
+"""One log directory: its lock and owner, the partitions in it, its checkpoint files."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from kavka.protocol.topics import TopicPartition
+from kavka.storage import checkpoints, meta
+from kavka.storage.checkpoints import (
+    HIGH_WATERMARKS,
+    LOG_START_OFFSETS,
+    RECOVERY_POINTS,
+    CorruptCheckpoint,
+)
+from kavka.storage.fs import FileSystem
+from kavka.storage.log import Log
+from kavka.storage.names import parse_directory
+
+log = logging.getLogger("kavka.storage.logdir")
+
+_NOT_OURS: Final = frozenset({"lost+found"})
+
+
+class LogDirectory:
+    """A directory of ``log.dirs``.
+
+    ``offline`` says why it can no longer be used; its partitions then answer
+    KAFKA_STORAGE_ERROR, while those of other directories go on.
+    """
+
+    __slots__ = (
+        "_fs",
+        "_lock",
+        "_logs",
+        "_written",
+        "high_watermarks",
+        "log_start_offsets",
+        "meta",
+        "offline",
+        "path",
+        "recovery_points",
+        "was_clean",
+    )
+
+    def __init__(self, fs: FileSystem, path: str) -> None:
+        """Make the directory if need be, and lock it.
+
+        Raises LogDirectoryError when another broker has it or it is another's, and OSError.
+        """
+        self._fs = fs
+        self.path = path
+        self.offline: str | None = None
+        self._logs: dict[TopicPartition, Log] = {}
+        fs.mkdir(path, parents=True)
+        self._lock: meta.DirectoryLock | None = meta.DirectoryLock(fs, path)
+        self.meta = meta.read_meta(fs, path)
+        self.was_clean = meta.was_clean_shutdown(fs, path)
+        self.recovery_points: dict[TopicPartition, int] = {}
+        self.log_start_offsets: dict[TopicPartition, int] = {}
+        self.high_watermarks: dict[TopicPartition, int] = {}
+        self._written: dict[str, bytes] = {}  # content of checkpoint files as last written
+
+    # -- partitions -------------------------------------------------------------------------
+
+    @property
+    def logs(self) -> Iterable[Log]:
+        """All logs that live here."""
+        return self._logs.values()
+
+    @property
+    def partition_count(self) -> int:
+        """How many partitions live here: new ones go where there are fewest."""
+        return len(self._logs)
+
+    def add(self, added: Log) -> None:
+        """A log lives here from now on."""
+        self._logs[added.topic_partition] = added
+
+    def remove(self, topic_partition: TopicPartition) -> None:
+        """A log does not live here any more."""
+        del self._logs[topic_partition]
+
+    def partition_path(self, topic_partition: TopicPartition) -> str:
+        """Where the files of a partition are, or would be."""
+        return os.path.join(self.path, str(topic_partition))
+
+    def scan(self) -> tuple[list[TopicPartition], list[str]]:
+        """The partitions found here, and paths of directories that wait to be removed.
+
+        Raises OSError.
+        """
+        live: list[TopicPartition] = []
+        to_delete: list[str] = []
+        for name in self._fs.listdir(self.path):
+            path = os.path.join(self.path, name)
+            if name in _NOT_OURS or name.startswith("."):
+                continue
+            found = parse_directory(name)
+            if found is None or found.kind == "future":
+                stat = self._fs.stat(path)
+                if stat is not None and stat.is_dir:
+                    log.warning(
+                        "A directory is left alone, its name is not that of a partition path=%s",
+                        path,
+                    )
+            elif found.kind == "delete":
+                to_delete.append(path)
+            else:
+                live.append(found.topic_partition)
+        return live, to_delete
+
+    # -- space ------------------------------------------------------------------------------
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of the volume; -1 when it cannot be told."""
+        return self._space()[0]
+
+    @property
+    def usable_bytes(self) -> int:
+        """Free space of the volume; -1 when it cannot be told."""
+        return self._space()[1]
+
+    def _space(self) -> tuple[int, int]:
+        try:
+            return self._fs.disk_space(self.path)
+        except OSError as error:
+            log.warning("The space of a log directory is unknown: %s path=%s", error, self.path)
+            return -1, -1
+
+    # -- checkpoints ------------------------------------------------------------------------
+
+    def read_checkpoints(self) -> None:
+        """Read how far each log had come. Damaged files are warned of and count as empty.
+
+        An unknown recovery point means a longer recovery, an unknown start offset that deleted
+        records may come back until retention, an unknown high watermark that it begins at the
+        start. Raises OSError.
+        """
+        self.recovery_points = self._read(RECOVERY_POINTS)
+        self.log_start_offsets = self._read(LOG_START_OFFSETS)
+        self.high_watermarks = self._read(HIGH_WATERMARKS)
+
+    def _read(self, name: str) -> dict[TopicPartition, int]:
+        try:
+            return checkpoints.read_offsets(self._fs, os.path.join(self.path, name))
+        except CorruptCheckpoint as error:
+            log.warning("A checkpoint file is damaged and taken as empty: %s", error)
+            return {}
+
+    def encode_recovery_points(self) -> bytes:
+        """Content of the recovery point checkpoint."""
+        return checkpoints.encode_offsets(
+            {one.topic_partition: one.recovery_point for one in self._logs.values()}
+        )
+
+    def encode_log_start_offsets(self) -> bytes:
+        """Content of the log start checkpoint: only where segments do not tell."""
+        return checkpoints.encode_offsets(
+            {
+                one.topic_partition: one.log_start_offset
+                for one in self._logs.values()
+                if one.log_start_offset > one.segments.first.base_offset
+            }
+        )
+
+    def encode_high_watermarks(self) -> bytes:
+        """Content of the high watermark checkpoint."""
+        return checkpoints.encode_offsets(
+            {one.topic_partition: one.high_watermark for one in self._logs.values()}
+        )
+
+    def write_checkpoints(self, files: Mapping[str, bytes]) -> None:
+        """Replace checkpoint files (name → content) that have changed. *May block long.*
+
+        One thread at a time. Raises OSError.
+        """
+        for name, data in files.items():
+            if self._written.get(name) != data:
+                self._fs.atomic_write(os.path.join(self.path, name), data)
+                self._written[name] = data
+
+    # -- owner and end ----------------------------------------------------------------------
+
+    def claim(self, broker_id: int, cluster_id: str | None, now_ms: int) -> None:
+        """Write whose directory this is, where that is not there yet. Raises OSError."""
+        wanted = meta.Meta(broker_id, cluster_id)
+        if self.meta is None or (self.meta.cluster_id is None and cluster_id is not None):
+            meta.write_meta(self._fs, self.path, wanted, now_ms)
+            self.meta = wanted
+
+    def clear_clean_mark(self) -> None:
+        """Logs are about to be written. *May block long.* Raises OSError."""
+        meta.clear_clean_shutdown(self._fs, self.path)
+
+    def mark_clean(self) -> None:
+        """Everything is flushed, checkpointed and closed. *May block long.* Raises OSError."""
+        meta.mark_clean_shutdown(self._fs, self.path)
+
+    def unlock(self) -> None:
+        """Let another broker have it."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
