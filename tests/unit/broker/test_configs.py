@@ -21,6 +21,7 @@ from kavka.broker.handlers import (
 )
 from kavka.config import limits
 from kavka.config.broker import BrokerConfig
+from kavka.protocol import codec
 from kavka.protocol.messages import k32_describe_configs as m32
 from kavka.protocol.messages import k33_alter_configs as m33
 from kavka.protocol.messages import k44_incremental_alter_configs as m44
@@ -614,3 +615,19 @@ def test_levels_in_kafkas_words(logger: logging.Logger, level: int, word: str) -
 def test_codes_on_the_wire() -> None:
     assert [s.value for s in subject.Source] == [1, 2, 3, 4, 5, 6]
     assert subject.ResourceType.GROUP == 32
+
+
+def test_answers_can_be_sent_in_every_version(broker: Harness) -> None:
+    results = broker.describe(
+        (TOPIC, "t1", None), (BROKER, "7", None), (LOGGER, "7", None), (TOPIC, "nope", None),
+        docs=True,
+    )  # fmt: skip
+    described = m32.DescribeConfigsResponse(results=results)
+    for version in range(5):
+        read = codec.decode(m32.DescribeConfigsResponse, codec.encode(described, version), version)
+        assert [len(r.configs) for r in read.results] == [len(r.configs) for r in results]
+        (segment,) = (c for c in read.results[0].configs if c.name == "segment.bytes")
+        assert segment.value == "1048576"
+        assert segment.config_source == (-1 if version == 0 else 4)
+        assert bool(segment.documentation) is (version >= 3)
+        assert read.results[3].error_code == 3
