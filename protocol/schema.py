@@ -91,14 +91,6 @@ class Field:
     def nullable(self, version: int) -> bool:
         return self.nullable_since is not None and version >= self.nullable_since
 
-    def fresh_default(self) -> Any:
-        """The value of a field nobody set; a list or struct is a new one each time."""
-        if self.default is not NEW:
-            return self.default
-        if isinstance(self.element, StructType) and self.kind == "struct":
-            return self.element()
-        return []
-
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name}>"
 

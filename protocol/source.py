@@ -83,7 +83,7 @@ class SourceWriter:
     def bind(self, name: str, value: object) -> str:
         """Give the source a global name for an object."""
         known = self.names.setdefault(name, value)
-        assert known is value or type(known) is Packer, name
+        assert known is value, name
         return name
 
     def packer(self, method: str, letters: str) -> str:

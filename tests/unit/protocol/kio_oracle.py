@@ -151,11 +151,11 @@ def _scalars(kind: str, theirs: KioType | None) -> st.SearchStrategy[Any]:
 
 def seen_at(struct: Any, version: int) -> Any:
     """What is left of a struct after a trip through one version: the expected decoding."""
-    kept = {}
+    kept, defaults = {}, type(struct)()
     for field in struct.FIELDS:
         value = getattr(struct, field.name)
         if not field.present(version):
-            value = field.fresh_default()
+            value = getattr(defaults, field.name)
         elif value is None:
             if not (field.nullable(version) or field.tag is not None):
                 value = {"string": "", "bytes": b"", "records": b"", "array": []}[field.kind]

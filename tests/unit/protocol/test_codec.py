@@ -35,7 +35,20 @@ from kavka.protocol.messages.k75_describe_topic_partitions import (
     DescribeTopicPartitionsRequest,
 )
 from kavka.protocol.primitives import read_uvarint, uvarint
-from kavka.protocol.schema import Message
+from kavka.protocol.schema import (
+    Buffer,
+    Message,
+    Struct,
+    array,
+    binary,
+    boolean,
+    float64,
+    nested,
+    record_data,
+    uint16,
+    uint32,
+    uuid,
+)
 
 
 def all_messages() -> list[type[Message]]:
@@ -190,6 +203,17 @@ def test_arrays_and_strings_with_long_compact_lengths() -> None:
     assert codec.decode(MetadataResponse, codec.encode(topic, 12), 12).topics == topic.topics
 
 
+@pytest.mark.parametrize("count", [0, 1, 126, 127, 128, 16_383, 16_384])
+def test_lengths_around_the_steps_of_compact_encoding(count: int) -> None:
+    response = metadata()
+    response.cluster_id = "c" * count
+    response.topics[0].partitions[0].replica_nodes = list(range(count))
+    response.brokers = [MetadataResponseBroker(node_id=i) for i in range(count)]
+    data = codec.encode(response, 9)
+    response.topics[0].topic_id = bytes(16)  # not in version 9
+    assert codec.decode(MetadataResponse, data, 9) == response
+
+
 def test_a_tagged_field_is_written_only_when_it_is_not_the_default() -> None:
     bare = codec.encode(ProduceResponse(), 10)
     assert bare.hex() == "01" + "00000000" + "00"
@@ -219,6 +243,15 @@ def test_tagged_fields_that_nobody_knows_are_skipped() -> None:
     assert codec.decode(HeartbeatResponse, unknown, 4) == HeartbeatResponse(error_code=5)
     with pytest.raises(MalformedFrame):
         codec.decode(HeartbeatResponse, unknown[:-2], 4)
+
+
+def test_very_many_unknown_tags() -> None:
+    known = codec.encode(HeartbeatResponse(error_code=5), 4)
+    section = uvarint(300) + b"".join(uvarint(tag) + b"\x01x" for tag in range(300))
+    message = known[:-1] + section
+    assert codec.decode(HeartbeatResponse, message, 4) == HeartbeatResponse(error_code=5)
+    with pytest.raises(MalformedFrame):
+        codec.decode(HeartbeatResponse, message[:-1], 4)
 
 
 def test_known_and_unknown_tags_together() -> None:
@@ -253,13 +286,53 @@ def test_text_that_is_not_utf8_is_mended() -> None:
     assert codec.decode(HeartbeatRequest, data, 0).group_id == "g\ufffd"
 
 
+class Inner(Struct):
+    low: int = uint16()
+    high: int = uint32()
+
+
+class Mixed(Message, versions=(0, 1), flexible=1):
+    """What no message of Kafka has together."""
+
+    blob: bytes = binary()
+    records: Buffer | None = record_data(nullable=True)
+    flags: list[bool] = array(boolean)
+    ids: list[bytes] = array(uuid)
+    ratios: list[float] = array(float64)
+    blobs: list[bytes] = array(binary)
+    inner: Inner = nested(Inner)
+    late: Inner = nested(Inner, since=1)
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_kinds_that_kafka_does_not_combine(version: int) -> None:
+    message = Mixed(
+        blob=b"blob",
+        records=b"records",
+        flags=[True, False, True],
+        ids=[b"i" * 16, bytes(16)],
+        ratios=[0.5, -1.0],
+        blobs=[b"", b"b"],
+        inner=Inner(low=0xFFFF, high=0xFFFFFFFF),
+    )
+    buffer = bytearray(codec.encode(message, version))
+    read = codec.decode(Mixed, buffer, version)
+    assert read == message
+    assert type(read.blob) is bytes
+    assert type(read.records) is memoryview
+    assert [type(flag) for flag in read.flags] == [bool] * 3
+    other = codec.decode(Mixed, buffer, version)
+    other.late.low = 7
+    assert read.late == Inner()
+
+
 @pytest.mark.parametrize(
     ("message", "version", "problem"),
     [
         (HeartbeatRequest(group_id=None), 0, "group_id is null"),  # type: ignore[arg-type]
         (HeartbeatRequest(generation_id=1 << 31), 0, "generation_id does not fit an int32"),
         (HeartbeatRequest(generation_id="1"), 0, "generation_id is a str"),  # type: ignore[arg-type]
-        (HeartbeatRequest(group_id="x" * 32768), 0, "group_id is longer than 32767 bytes"),
+        (HeartbeatRequest(group_id="é" * 16384), 0, "group_id is longer than 32767 bytes"),
         (HeartbeatRequest(group_id="\ud800"), 4, "group_id holds a lone surrogate"),
         (produce("text"), 7, r"topic_data\[0\].partition_data\[0\].records is a str"),
         (MetadataRequest(topics=None), 0, "topics is null"),
@@ -285,7 +358,7 @@ def test_varints_round_trip(value: int) -> None:
     assert read_uvarint(b"x" + data + b"y", 1) == (value, 1 + len(data))
 
 
-@pytest.mark.parametrize("data", [b"\xff\xff\xff\xff\xff\x01", b"\xff\xff\xff\xff\x1f"])
+@pytest.mark.parametrize("data", [b"\x80\x80\x80\x80\x80\x00", b"\xff\xff\xff\xff\x1f"])
 def test_varints_beyond_32_bits_are_malformed(data: bytes) -> None:
     with pytest.raises(MalformedFrame):
         read_uvarint(data, 0)

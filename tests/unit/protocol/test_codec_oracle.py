@@ -1,23 +1,27 @@
 """Every version of every message that kio knows too: the same bytes from the same values."""
 
+import dataclasses
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from kio.schema.index import api_key_map, schema_name_map
+from kio.static.primitive import TZAware
 
 from kavka.protocol import codec, keys
 from kavka.protocol.messages.consumer_protocol import (
     ConsumerProtocolAssignment,
     ConsumerProtocolSubscription,
 )
-from kavka.protocol.schema import Message
+from kavka.protocol.schema import Message, Struct
 from tests.unit.protocol.kio_oracle import (
     Narrowings,
     kio_decode,
     kio_encode,
     kio_entity,
     narrowings,
+    paired_fields,
     seen_at,
     structs,
     to_kio,
@@ -52,6 +56,20 @@ CASES = [
 ]
 
 
+def check_declarations(cls: type[Struct], entity: Any, version: int) -> None:
+    """Defaults and nullability, which no single value shows."""
+    defaults = to_kio(cls(), entity, version)
+    for field, other, theirs in paired_fields(cls, entity, version):
+        name = f"{cls.__name__}.{field.name} v{version}"
+        if theirs.leaf not in (UUID, TZAware) and field.tag is None:
+            # For kio those two are None for a zero that the wire carries.
+            assert field.nullable(version) == theirs.optional, name
+        if other.default is not dataclasses.MISSING:
+            assert getattr(defaults, other.name) == other.default, name
+        if isinstance(field.element, type):
+            check_declarations(field.element, theirs.leaf, version)
+
+
 @pytest.mark.parametrize(("cls", "folder", "module"), CASES)
 def test_encodes_and_decodes_like_kio(cls: type[Message], folder: str, module: str) -> None:
     entities: dict[int, Any] = {}
@@ -61,6 +79,7 @@ def test_encodes_and_decodes_like_kio(cls: type[Message], folder: str, module: s
         if entity is not None:
             entities[version] = entity
             narrow |= narrowings(cls, entity, version)
+            check_declarations(cls, entity, version)
     assert set(entities) == set(schema_name_map[folder]), "a version that only kio has"
 
     @settings(
