@@ -222,25 +222,26 @@ class BrokerConfig:
 
     @property
     def advertised_listeners(self) -> list[Endpoint]:
-        """Addresses told to clients; where only ``listeners`` is set they are those as written.
+        """Addresses told to clients: ``advertised.listeners``, else the listeners.
 
-        The caller fills in what they leave open: an empty host, port 0.
+        The caller fills in what listeners leave open: an empty host (this machine's name), port 0
+        (the port really bound). An address that means "all interfaces" leaves the host open too,
+        where Kafka would not start.
         """
         text = self.get_optional_str("advertised.listeners")
         if text is not None:
             return parse_endpoints("advertised.listeners", text, self.security_protocols)
-        endpoints = self.listeners
+        host = port = None
         if self.get_optional_str("listeners") is None:
             host = self.get_optional_str("advertised.host.name")
             port = self.get_optional_int("advertised.port")
-            endpoints = [
-                endpoint._replace(
-                    host=endpoint.host if host is None else host,
-                    port=endpoint.port if port is None else port,
-                )
-                for endpoint in endpoints
-            ]
-        return endpoints
+        return [
+            endpoint._replace(
+                host=endpoint.routable_host if host is None else host,
+                port=endpoint.port if port is None else port,
+            )
+            for endpoint in self.listeners
+        ]
 
     @property
     def inter_broker_listener(self) -> str:

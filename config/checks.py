@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from kavka.config.listeners import ALL_INTERFACES
 from kavka.config.option import ConfigError, invalid
 
 if TYPE_CHECKING:
@@ -100,13 +101,10 @@ def _check_listeners(config: "BrokerConfig") -> None:
     )
     for endpoint in advertised:
         _require(
-            endpoint.host not in ("0.0.0.0", "::"),
+            endpoint.host not in ALL_INTERFACES,
             "advertised.listeners",
             f"advertised.listeners cannot use the nonroutable meta-address {endpoint.host}. Use a "
-            "routable IP address."
-            if config.is_set("advertised.listeners")
-            else f"advertised.listeners must say where clients find this broker when listeners is "
-            f"{endpoint}, for example {endpoint.name}://192.168.1.10:{endpoint.port}",
+            "routable IP address.",
         )
     for key in ("inter.broker.listener.name", "control.plane.listener.name"):
         name = config.get_optional_str(key)

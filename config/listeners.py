@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from kavka.config.option import ConfigError
 
+ALL_INTERFACES: Final = ("0.0.0.0", "::")
 SECURITY_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 
@@ -16,6 +17,11 @@ class Endpoint(NamedTuple):
     protocol: str
     host: str
     port: int
+
+    @property
+    def routable_host(self) -> str:
+        """The host, or empty when it stands for every interface."""
+        return "" if self.host in ALL_INTERFACES else self.host
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -151,7 +151,6 @@ def test_the_old_address_settings() -> None:
         ("PLAINTEXT://:99999", "Port 99999 of PLAINTEXT://:99999 in listeners is above 65535"),
         ("PLAINTEXT://:-1", "Unable to parse"),
         ("", "listeners must name at least one address"),
-        ("PLAINTEXT://0.0.0.0:9092", "advertised.listeners must say where clients find"),
     ],
 )
 def test_bad_listeners(listeners: str, reason: str) -> None:
@@ -161,6 +160,13 @@ def test_bad_listeners(listeners: str, reason: str) -> None:
 def test_free_ports_do_not_clash() -> None:
     config = BrokerConfig({"listeners": "PLAINTEXT://:0,SSL://:0"})
     assert [e.port for e in config.listeners] == [0, 0]
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "[::]"])
+def test_all_interfaces_are_advertised_as_a_host_left_open(host: str) -> None:
+    config = BrokerConfig({"listeners": f"PLAINTEXT://{host}:9092"})
+    assert config.listeners[0].host == host.strip("[]")
+    assert config.advertised_listeners == [Endpoint("PLAINTEXT", "PLAINTEXT", "", 9092)]
 
 
 def test_rules_between_settings() -> None:
