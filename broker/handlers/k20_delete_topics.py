@@ -1,0 +1,87 @@
+"""DeleteTopics (20), on the controller (KIP-4).
+
+v1 throttle · v2 throttle after the response · v3 TOPIC_DELETION_DISABLED · v4 flexible · v5
+messages (KIP-599) · v6 by topic id (KIP-516).
+
+The answer comes when nothing of the topics is left (but for replicas on dead brokers), or
+REQUEST_TIMED_OUT after ``timeout_ms``: then they will go nevertheless.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.messages.k20_delete_topics import (
+    DeletableTopicResult,
+    DeleteTopicsRequest,
+    DeleteTopicsResponse,
+    DeleteTopicState,
+)
+from kavka.protocol.schema import ZERO_UUID
+
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+    from kavka.broker.request import Request
+
+KEY: Final = 20
+_DISABLED_SINCE: Final = 3
+
+
+async def handle(
+    broker: "Broker", request: "Request", body: DeleteTopicsRequest
+) -> DeleteTopicsResponse:
+    if not broker.controller.active:
+        return error_response(ErrorCode.NOT_CONTROLLER, body)
+    if not broker.config.get_bool("delete.topic.enable"):
+        known = request.version >= _DISABLED_SINCE
+        code = ErrorCode.TOPIC_DELETION_DISABLED if known else ErrorCode.INVALID_REQUEST
+        return error_response(code, body)
+    results: list[DeletableTopicResult] = []
+    by_name: dict[str, DeletableTopicResult] = {}
+    for topic in _topics(body):
+        result = DeletableTopicResult(name=topic.name, topic_id=topic.topic_id)
+        try:
+            name = _name(broker, topic)
+        except KafkaError as error:
+            result.error_code, result.error_message = error.code, error.message
+        else:
+            if name in by_name:
+                continue
+            by_name[name] = result
+            result.name = name
+            result.topic_id = broker.metadata.topic_id(name) or ZERO_UUID
+        results.append(result)
+    outcomes = await broker.controller.delete_topics(list(by_name), timeout_ms=body.timeout_ms)
+    for name, outcome in outcomes.items():
+        if outcome is not None:
+            by_name[name].error_code = outcome.code
+            by_name[name].error_message = outcome.message
+    return DeleteTopicsResponse(responses=results)
+
+
+def _topics(body: DeleteTopicsRequest) -> list[DeleteTopicState]:
+    """What is to be deleted: older versions list bare names."""
+    return body.topics or [DeleteTopicState(name=name) for name in body.topic_names]
+
+
+def _name(broker: "Broker", topic: DeleteTopicState) -> str:
+    if topic.topic_id == ZERO_UUID:
+        if topic.name is None:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "Neither topic name nor id were specified.")
+        return topic.name
+    if topic.name is not None:
+        raise KafkaError(
+            ErrorCode.INVALID_REQUEST, "Topic name and topic ID can not both be specified."
+        )
+    name = broker.metadata.topic_name(topic.topic_id)
+    if name is None:
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID, "This server does not host this topic ID.")
+    return name
+
+
+def error_response(code: ErrorCode, body: DeleteTopicsRequest) -> DeleteTopicsResponse:
+    return DeleteTopicsResponse(
+        responses=[
+            DeletableTopicResult(name=topic.name, topic_id=topic.topic_id, error_code=code)
+            for topic in _topics(body)
+        ]
+    )

@@ -1,0 +1,64 @@
+"""CreatePartitions (37), on the controller (KIP-195).
+
+v1 throttle after the response · v2 flexible · v3 throttling error (KIP-599). The answer comes
+when every added partition has a leader, or REQUEST_TIMED_OUT after ``timeout_ms``.
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from kavka.protocol.errors import ErrorCode
+from kavka.protocol.messages.k37_create_partitions import (
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
+    CreatePartitionsTopicResult,
+)
+from kavka.replication.controller.operations import NewPartitions
+
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+    from kavka.broker.request import Request
+
+KEY: Final = 37
+
+
+async def handle(
+    broker: "Broker", request: "Request", body: CreatePartitionsRequest
+) -> CreatePartitionsResponse:
+    if not broker.controller.active:
+        return error_response(ErrorCode.NOT_CONTROLLER, body)
+    times = Counter(topic.name for topic in body.topics)
+    wanted = [
+        NewPartitions(
+            topic.name,
+            topic.count,
+            None
+            if topic.assignments is None
+            else [assignment.broker_ids for assignment in topic.assignments],
+        )
+        for topic in body.topics
+        if times[topic.name] == 1
+    ]
+    outcomes = await broker.controller.create_partitions(
+        wanted, timeout_ms=body.timeout_ms, validate_only=body.validate_only
+    )
+    results: list[CreatePartitionsTopicResult] = []
+    for name, count in times.items():
+        result = CreatePartitionsTopicResult(name=name)
+        if count > 1:
+            result.error_code = ErrorCode.INVALID_REQUEST
+            result.error_message = "Duplicate topic in request."
+        else:
+            error = outcomes[name]
+            if error is not None:
+                result.error_code, result.error_message = error.code, error.message
+        results.append(result)
+    return CreatePartitionsResponse(results=results)
+
+
+def error_response(code: ErrorCode, body: CreatePartitionsRequest) -> CreatePartitionsResponse:
+    return CreatePartitionsResponse(
+        results=[
+            CreatePartitionsTopicResult(name=topic.name, error_code=code) for topic in body.topics
+        ]
+    )
