@@ -145,6 +145,11 @@ class Connection:
         return f"/{self.address[0]}"
 
     @property
+    def unsent(self) -> bool:
+        """Whether answers are ready that the socket has not taken."""
+        return bool(self._output.parts)
+
+    @property
     def holds_memory(self) -> bool:
         """Whether a large frame is still arriving."""
         return self._frame is not None

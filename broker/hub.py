@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kavka.broker.request import Pending
     from kavka.storage.clock import Clock
 
+_DRAIN_STEP_SECONDS: Final = 0.005
 _SWEEP_SECONDS_MAX: Final = 5.0
 _SWEEP_SECONDS_MIN: Final = 0.05
 
@@ -74,6 +75,17 @@ class Hub:
     def start(self) -> None:
         """Begin to look for idle connections."""
         self._sweep_timer = self.loop.call_later(self._sweep_seconds, self._on_sweep)
+
+    async def drain(self, timeout: float) -> None:
+        """Send what is ready, waiting at most ``timeout`` seconds for slow readers."""
+        give_up = self._clock.monotonic() + timeout
+        while True:
+            await asyncio.sleep(0)  # answers that have just become ready are sent by the turn
+            if not self._turn_scheduled and not any(c.unsent for c in self.connections):
+                return
+            if self._clock.monotonic() >= give_up:
+                return
+            await asyncio.sleep(_DRAIN_STEP_SECONDS)
 
     def close(self) -> None:
         """Close every connection."""
