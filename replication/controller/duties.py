@@ -343,7 +343,8 @@ class Duties:
                 changed.update(dict.fromkeys(znodes.decode_partitions(path, data)))
             except BadNode as error:
                 logger.error("A notification of ISR changes is ignored error=%s", error)
-        partitions = [tp for tp in self._in_use(changed) if self.cluster.find(tp) is not None]
+        # Also of topics to be deleted: deletion waits for moves to end.
+        partitions = [tp for tp in changed if self.cluster.find(tp) is not None]
         await self._term.read_states(partitions)
         batch = self._term.batch()
         batch.add_metadata(partitions)

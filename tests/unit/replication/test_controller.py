@@ -15,8 +15,7 @@ from kavka.replication.controller.operations import (
     NewTopic,
 )
 from kavka.replication.store.base import SetData, StoreUnavailable
-
-from .harness import NODE, TIMEOUT_MS, Harness, run
+from tests.unit.replication.harness import NODE, TIMEOUT_MS, Harness, run
 
 T0 = TopicPartition("t", 0)
 
