@@ -1,0 +1,275 @@
+"""A whole broker, in this process and in one of its own."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kavka.broker.dispatch import offered_versions
+from kavka.broker.embed import EmbeddedBroker
+from kavka.broker.server import StartupError
+from kavka.config.option import ConfigError
+from kavka.protocol import codec, headers
+from kavka.protocol.messages.k00_produce import (
+    PartitionProduceData,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+)
+from kavka.protocol.messages.k01_fetch import (
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    FetchTopic,
+)
+from kavka.protocol.messages.k03_metadata import MetadataRequest, MetadataResponse
+from kavka.protocol.messages.k18_api_versions import ApiVersionsRequest, ApiVersionsResponse
+from kavka.protocol.messages.k19_create_topics import (
+    CreatableTopic,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+)
+from kavka.protocol.records.batch import Record, build_batch, iter_records, read_header
+from kavka.protocol.schema import Message
+
+PATIENCE_SECONDS = 30.0
+CLEAN_MARK = ".kafka_cleanshutdown"
+
+
+class Client:
+    """A connection that asks one thing at a time."""
+
+    def __init__(self, bootstrap: str) -> None:
+        host, _, port = bootstrap.rpartition(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)
+        self.file = self.socket.makefile("rb")
+
+    def ask(self, version: int, request: Message, response_class: type[Message]) -> Message:
+        key = request.API_KEY
+        self.socket.sendall(headers.encode_request(key, version, 7, "tester", request))
+        size = int.from_bytes(self.file.read(4), "big")
+        frame = self.file.read(size)
+        assert len(frame) == size, "the broker closed the connection"
+        correlation_id, at = headers.parse_response_header(key, version, frame)
+        assert correlation_id == 7
+        return codec.decode(response_class, frame, version, at)
+
+    def create_topic(self, name: str) -> None:
+        topic = CreatableTopic(name=name, num_partitions=1, replication_factor=1)
+        request = CreateTopicsRequest(topics=[topic], timeout_ms=10_000)
+        response = self.ask(2, request, CreateTopicsResponse)
+        assert [result.error_code for result in response.topics] == [0]
+
+    def produce(self, topic: str, value: bytes) -> int:
+        batch = build_batch([Record(0, 1_700_000_000_000, None, value, ())], base_offset=0)
+        partition = PartitionProduceData(index=0, records=batch)
+        data = TopicProduceData(name=topic, partition_data=[partition])
+        request = ProduceRequest(acks=-1, timeout_ms=10_000, topic_data=[data])
+        [result] = self.ask(7, request, ProduceResponse).responses[0].partition_responses
+        assert result.error_code == 0
+        return result.base_offset
+
+    def fetch(self, topic: str, offset: int) -> list[bytes]:
+        partition = FetchPartition(partition=0, fetch_offset=offset, partition_max_bytes=1 << 20)
+        request = FetchRequest(
+            max_wait_ms=0,
+            min_bytes=0,
+            max_bytes=1 << 20,
+            topics=[FetchTopic(topic=topic, partitions=[partition])],
+        )
+        [result] = self.ask(4, request, FetchResponse).responses[0].partitions
+        assert result.error_code == 0
+        values, data, at = [], bytes(result.records or b""), 0
+        while at < len(data):
+            header = read_header(data, at)
+            values += [bytes(r.value) for r in iter_records(data, at, header, 1 << 20)]
+            at += header.size
+        return values
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+
+
+# -- embedded ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def client(broker: EmbeddedBroker) -> Iterator[Client]:
+    connection = Client(broker.bootstrap)
+    yield connection
+    connection.close()
+
+
+def test_what_is_produced_is_fetched(client: Client) -> None:
+    client.create_topic("orders")
+    assert [client.produce("orders", b"%d" % i) for i in range(5)] == [0, 1, 2, 3, 4]
+    assert client.fetch("orders", 2) == [b"2", b"3", b"4"]
+
+
+def test_the_bound_port_is_advertised(broker: EmbeddedBroker, client: Client) -> None:
+    response = client.ask(1, MetadataRequest(topics=[]), MetadataResponse)
+    told = [f"{node.host}:{node.port}" for node in response.brokers]
+    assert told == [broker.bootstrap] == list(broker.addresses.values())
+    assert not broker.bootstrap.endswith(":0")
+
+
+def test_api_versions_tells_all_that_is_handled(client: Client) -> None:
+    response = client.ask(0, ApiVersionsRequest(), ApiVersionsResponse)
+    told = {k.api_key: (k.min_version, k.max_version) for k in response.api_keys}
+    assert told == offered_versions("latest")
+
+
+def test_data_outlives_an_embedded_broker(tmp_path: Path) -> None:
+    for value in (b"first", b"second"):
+        with EmbeddedBroker(data_dir=str(tmp_path)) as broker:
+            assert not (tmp_path / CLEAN_MARK).exists()
+            client = Client(broker.bootstrap)
+            if value == b"first":
+                client.create_topic("kept")
+            client.produce("kept", value)
+            client.close()
+        assert (tmp_path / CLEAN_MARK).exists()
+    with EmbeddedBroker(data_dir=str(tmp_path)) as broker:
+        client = Client(broker.bootstrap)
+        assert client.fetch("kept", 0) == [b"first", b"second"]
+        client.close()
+
+
+def test_a_temporary_directory_is_removed() -> None:
+    broker = EmbeddedBroker().start()
+    assert broker._temporary is not None
+    directory = Path(broker._temporary)
+    assert directory.is_dir()
+    broker.stop()
+    assert not directory.exists()
+    broker.stop()  # once more does no harm
+
+
+def test_a_broker_can_be_started_again() -> None:
+    broker = EmbeddedBroker()
+    for _ in range(2):
+        with broker:
+            Client(broker.bootstrap).close()
+
+
+def test_compatibility_caps_what_is_offered() -> None:
+    with EmbeddedBroker({"compatibility": "1.1.0"}) as broker:
+        client = Client(broker.bootstrap)
+        response = client.ask(0, ApiVersionsRequest(), ApiVersionsResponse)
+        told = {k.api_key: (k.min_version, k.max_version) for k in response.api_keys}
+        assert told == offered_versions("1.1.0")
+        client.close()
+
+
+# -- what stands in the way --------------------------------------------------------------
+
+
+def test_two_brokers_never_share_a_directory(tmp_path: Path) -> None:
+    with (
+        EmbeddedBroker(data_dir=str(tmp_path)),
+        pytest.raises(StartupError, match=re.escape(str(tmp_path))),
+    ):
+        EmbeddedBroker(data_dir=str(tmp_path)).start()
+
+
+def test_a_taken_port_is_said_so(broker: EmbeddedBroker) -> None:
+    with pytest.raises(StartupError, match=r"Port \d+ of .* is taken by another process"):
+        EmbeddedBroker({"listeners": f"PLAINTEXT://{broker.bootstrap}"}).start()
+
+
+def test_a_directory_of_another_broker_is_refused(tmp_path: Path) -> None:
+    EmbeddedBroker(data_dir=str(tmp_path)).start().stop()
+    with pytest.raises(StartupError, match=r"broker\.id=7 does not match broker\.id=1"):
+        EmbeddedBroker({"broker.id": "7"}, data_dir=str(tmp_path)).start()
+
+
+def test_a_bad_setting_is_said_so() -> None:
+    with pytest.raises(ConfigError, match=r"num\.partitions"):
+        EmbeddedBroker({"num.partitions": "none"}).start()
+
+
+def test_zookeeper_is_refused_while_it_cannot_be_had(tmp_path: Path) -> None:
+    settings = {"zookeeper.connect": "localhost:2181", "broker.id": "1"}
+    with pytest.raises(StartupError, match=r"remove zookeeper\.connect"):
+        EmbeddedBroker(settings, data_dir=str(tmp_path)).start()
+
+
+def test_a_failed_start_leaves_nothing_behind(tmp_path: Path, broker: EmbeddedBroker) -> None:
+    taken = f"PLAINTEXT://{broker.bootstrap}"
+    with pytest.raises(StartupError):
+        EmbeddedBroker({"listeners": taken}, data_dir=str(tmp_path)).start()
+    EmbeddedBroker(data_dir=str(tmp_path)).start().stop()
+
+
+# -- a process ---------------------------------------------------------------------------
+
+
+def serve(data_dir: Path, *settings: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "kavka", "serve"]
+    for setting in (f"log.dirs={data_dir}", *settings):
+        command += ["--set", setting]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=data_dir.parent
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_says_that_it_is_ready_and_stops_cleanly(tmp_path: Path, number: int) -> None:
+    data = tmp_path / "data"
+    process = serve(data, "listeners=PLAINTEXT://127.0.0.1:0")
+    assert process.stdout is not None
+    ready = process.stdout.readline()
+    address = re.search(r"PLAINTEXT://(127\.0\.0\.1:[1-9]\d*)", ready)
+    assert address, ready
+    client = Client(address[1])
+    client.create_topic("t")
+    client.produce("t", b"v")
+    client.close()
+    process.send_signal(number)
+    rest, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, errors
+    assert rest == ""  # exactly one line
+    assert (data / CLEAN_MARK).exists()
+    assert "Traceback" not in errors
+
+
+def test_a_process_that_cannot_start_says_why_in_one_line(
+    tmp_path: Path, broker: EmbeddedBroker
+) -> None:
+    process = serve(tmp_path / "data", f"listeners=PLAINTEXT://{broker.bootstrap}")
+    out, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 1
+    assert out == ""
+    [line] = errors.splitlines()
+    assert line.startswith("kavka: Port ")
+
+
+# -- other people's tests ------------------------------------------------------------------
+
+
+def test_the_fixture_gives_a_broker_to_other_peoples_tests(tmp_path: Path) -> None:
+    test = tmp_path / "test_theirs.py"
+    test.write_text(
+        "import socket\n"
+        "def test_connects(kavka_broker):\n"
+        "    host, _, port = kavka_broker.bootstrap.rpartition(':')\n"
+        "    socket.create_connection((host, int(port)), timeout=30).close()\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "kavka.testing", "-q", str(test)]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
