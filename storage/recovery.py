@@ -4,9 +4,10 @@ After a clean stop nothing is scanned but the piece behind the last index entry.
 every segment from the recovery point on is read: below the recovery point only headers (those
 records are known to be on disk), past it checksums too. The log ends before the first batch that
 does not hold, and one line says what was cut. Zeros behind the data are reserved space, and are
-cut without a word.
+cut without a word. What was found is then synced, so that the recovery point is the log's end.
 """
 
+import errno
 import logging
 import os
 import random
@@ -264,7 +265,7 @@ class _Loader:
             if cut is not None and not only:
                 lost = len(gone := segments.remove_from(segment.base_offset + 1))
                 for later in gone:
-                    self.cut_bytes += later.size
+                    self.cut_bytes += _Reader(self.fs, later.file(), later.size).data_end(0)
                     self.discard(later)
             self.tell(segment, cut, lost)
             if only or lost:
@@ -332,9 +333,10 @@ class _Loader:
         self.recovered.add(segment.base_offset)
         cut = None
         if segment.size < end:
-            if not reader.is_zero(segment.size):
-                cut = Cut(segment.size, expected, end - segment.size, reason)
-                self.cut_bytes += cut.bytes
+            lost = reader.data_end(segment.size) - segment.size
+            if lost:
+                cut = Cut(segment.size, expected, lost, reason)
+                self.cut_bytes += lost
             segment.cut_file()
         return cut
 
@@ -431,14 +433,16 @@ class _Reader:
         at = self._need(batch.position, batch.size, _CHUNK)
         return crc_ok(self._chunk, at, batch.size)
 
-    def is_zero(self, position: int) -> bool:
-        """Whether there is nothing but zeros from ``position`` on."""
-        while position < self._end:
-            data = self._fs.pread(self._file, min(_CHUNK, self._end - position), position)
-            if data.count(0) != len(data) or not data:
-                return False
-            position += len(data)
-        return True
+    def data_end(self, position: int) -> int:
+        """Where the last byte from ``position`` on is that is not zero; ``position`` for none."""
+        end = self._end
+        while end > position:
+            start = max(position, end - _CHUNK)
+            data = self._fs.pread(self._file, end - start, start).rstrip(b"\0")
+            if data:
+                return start + len(data)
+            end = start
+        return position
 
 
 def load_log(
@@ -532,10 +536,20 @@ def load_log(
         producers=producers,
         log_start_offset=start_offset,
         log_end_offset=end_offset,
-        recovery_point=end_offset,
+        recovery_point=end_offset if clean else min(max(recovery_point, start_offset), end_offset),
         topic_id=found_id,
         new_names=not clean or not any(name.endswith(LOG_SUFFIX) for name in loader.names),
     )
+    if not clean or loader.recovered:
+        # What was found may still be in memory only: it has to be on disk to be vouched for.
+        try:
+            job = result.begin_flush()
+        except KafkaError as error:
+            raise OSError(errno.EIO, str(error)) from error
+        job.run()
+        if job.error is not None:
+            raise job.error
+        result.finish_flush(job)
     for segment in segments:
         segment.release()
     return Loaded(result, Recovery(len(loader.recovered), loader.recovered_bytes, loader.cut_bytes))

@@ -434,6 +434,10 @@ class Segment:
             entry = self.time_index.last_entry
             self._max_timestamp = entry.timestamp
             self._max_timestamp_offset = entry.offset
+            if entry.timestamp <= 0 and self.size:
+                # Only records without time leave no entry. An index of zeros would have retention
+                # delete everything: look at the records.
+                self.rebuild_indexes()
             if not self.is_active:
                 self.time_index.release()  # one entry was wanted, of perhaps thousands
         return self._max_timestamp
