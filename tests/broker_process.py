@@ -1,9 +1,11 @@
 """A broker in a process of its own, for tests that a client, a signal or a crash must meet."""
 
 import os
+import random
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +14,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+# Below the ports that the kernel gives to clients: a client that waits for a killed broker to come
+# back could otherwise be given the broker's own port, and connect to itself.
+PORTS = range(20_000, 32_000)
+
 READY = re.compile(r"PLAINTEXT://(?P<host>[\d.]+):(?P<port>\d+)")
+
+
+def free_port() -> int:
+    """A port of :data:`PORTS` that nobody listens on."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class BrokerProcess:
@@ -21,7 +39,7 @@ class BrokerProcess:
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.settings = {
-            "listeners": "PLAINTEXT://127.0.0.1:0",
+            "listeners": f"PLAINTEXT://127.0.0.1:{free_port()}",
             "log.dirs": str(data_dir),
             "group.initial.rebalance.delay.ms": "0",
             **(settings or {}),
@@ -51,8 +69,6 @@ class BrokerProcess:
         match = READY.search(self._first_line(60.0))
         assert match, f"no address in the ready line; log:\n{self.log()}"
         self.port = int(match["port"])
-        # A restarted broker comes back where its clients look for it.
-        self.settings["listeners"] = f"PLAINTEXT://127.0.0.1:{self.port}"
         return self
 
     def _first_line(self, timeout: float) -> str:
