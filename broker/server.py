@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kavka.broker import logs
 from kavka.broker.configs import Configs
 from kavka.broker.context import Broker
+from kavka.broker.control import ConfiguredChannel
 from kavka.broker.dispatch import Dispatcher, offered_versions
 from kavka.broker.fetch.sessions import FetchSessions
 from kavka.broker.groups.coordinator import GroupCoordinator
@@ -169,6 +170,12 @@ class Server:
             Registration(tuple(self.advertised), config.get_optional_str("broker.rack")),
             clock.wall_ms(),
         )
+        channel = ConfiguredChannel(LocalChannel(broker.replicas, broker.metadata), config_store)
+
+        def open_channel(broker_id: int, registered: Registration) -> BrokerChannel:
+            assert broker_id == broker.node_id, "a lone broker is its own only peer"
+            return channel
+
         broker.controller = Controller(
             broker.node_id,
             store,
@@ -177,10 +184,11 @@ class Server:
             config,
             clock,
             self.random,
-            self._open_channel,
+            open_channel,
         )
         self._teardown.push_async_callback(broker.controller.stop)
         await broker.controller.start()
+        await channel.settled()
         await broker.groups.loaded()
         self._teardown.push_async_callback(self._stop_serving, network, dispatcher)
         network.listen()
@@ -190,10 +198,6 @@ class Server:
             return known
         reserved = self.config.get_int("reserved.broker.max.id")
         return await registration.generated_broker_id(self.broker.store, reserved)
-
-    def _open_channel(self, broker_id: int, registered: Registration) -> BrokerChannel:
-        assert broker_id == self.broker.node_id, "a lone broker is its own only peer"
-        return LocalChannel(self.broker.replicas, self.broker.metadata)
 
     def _follow_topic_settings(
         self, config_store: ConfigStore, topic_config: "Callable[[str], TopicConfig]"
