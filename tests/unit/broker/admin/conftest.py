@@ -1,0 +1,5 @@
+"""These tests sync a store to disk at every step as well."""
+
+from tests.unit.replication.conftest import tmp_path
+
+__all__ = ["tmp_path"]
