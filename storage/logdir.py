@@ -54,8 +54,12 @@ class LogDirectory:
         self._logs: dict[TopicPartition, Log] = {}
         fs.mkdir(path, parents=True)
         self._lock: meta.DirectoryLock | None = meta.DirectoryLock(fs, path)
-        self.meta = meta.read_meta(fs, path)
-        self.was_clean = meta.was_clean_shutdown(fs, path)
+        try:
+            self.meta = meta.read_meta(fs, path)
+            self.was_clean = meta.was_clean_shutdown(fs, path)
+        except BaseException:
+            self.unlock()
+            raise
         self.recovery_points: dict[TopicPartition, int] = {}
         self.log_start_offsets: dict[TopicPartition, int] = {}
         self.high_watermarks: dict[TopicPartition, int] = {}

@@ -125,8 +125,15 @@ class LogManager:
         """Load all logs, in threads, then begin background work.
 
         ``topic_config`` gives a topic's settings (the broker's for a topic that is gone).
-        Raises LogDirectoryError.
+        Raises LogDirectoryError, after unlocking.
         """
+        try:
+            await self._start(topic_config)
+        except BaseException:
+            self._unlock()
+            raise
+
+    async def _start(self, topic_config: TopicConfigs) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._flusher = Flusher(loop, self._sync)
         began = self._clock.monotonic()
