@@ -600,7 +600,8 @@ class Log:
     def truncate_to(self, offset: int) -> bool:
         """Remove records at and past ``offset`` (whole batches); True if there were any.
 
-        A batch that reaches over ``offset`` goes as a whole. Raises KafkaError
+        A batch that reaches over ``offset`` goes as a whole, and the log then ends where it
+        began (Kafka keeps ``offset`` as its end, and cannot take that batch again). Raises KafkaError
         KAFKA_STORAGE_ERROR.
         """
         self._require_online()
@@ -615,9 +616,9 @@ class Log:
             gone = self.segments.remove_from(offset + 1)
             active = self.segments.last
             active.is_active = True
-            active.truncate_to(offset, now_ms)
+            offset = active.truncate_to(offset, now_ms)
             self.segments.recount()
-            self._become(active, min(offset, self.log_end_offset))
+            self._become(active, offset)
             deletions = self._take_out(gone)
             rebuild_producers(self.producers, self.segments, self.log_start_offset, offset, now_ms)
             self._tell_truncated(deletions)

@@ -577,12 +577,15 @@ class Segment:
     # -- changing what is there -----------------------------------------------------------
 
     def truncate_to(self, offset: int, now_ms: int) -> int:
-        """Remove the batches that end at or after ``offset``; return how many bytes went."""
+        """Remove the batches that end at or after ``offset``; return what comes next now.
+
+        That is ``offset``, or less when it lay inside of a batch, which is gone as a whole then.
+        """
         position = self.find_position(offset)
-        removed = self.size - position
-        if removed:
-            file = self.file()
-            self._cut(file, position)
+        first = next(self.batches(position), None)
+        if first is not None:
+            offset = min(offset, first.base_offset)
+            self._cut(self.file(), position)
             self.size = position
         self.offset_index.truncate_to(offset)
         self.time_index.truncate_to(offset)
@@ -593,7 +596,7 @@ class Segment:
             self.created_ms = now_ms
             self._first_timestamp = None
         self.reload_max_timestamp()
-        return removed
+        return offset
 
     def reload_max_timestamp(self) -> None:
         """Work out the largest timestamp from the time index and what follows its last entry."""

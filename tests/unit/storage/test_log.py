@@ -401,11 +401,11 @@ def test_truncation_removes_whole_batches(place: Callable[..., Place]) -> None:
     before = read_values(log)
     assert not log.truncate_to(20)
     assert log.truncate_to(9)
-    assert log.log_end_offset == 9
+    assert log.log_end_offset == 8
     assert read_values(log) == {offset: before[offset] for offset in range(8)}
     info = append(log, "new")
-    assert info.first_offset == 9
-    assert read_values(log)[9] == "new"
+    assert info.first_offset == 8
+    assert read_values(log)[8] == "new"
     assert log.size == sum(segment.size for segment in log.segments)
 
 

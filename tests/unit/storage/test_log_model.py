@@ -119,9 +119,10 @@ class Model:
         below_all = target < self.log.segments.first.base_offset
         self.log.truncate_to(target)
         if target < self.end:
-            self._keep([] if below_all else [one for one in self.batches if one.next <= target])
-            self.end = target
-            self.start = target if below_all else min(self.start, target)
+            gone = [one for one in self.batches if one.next > target]
+            self.batches = [] if below_all else self.batches[: len(self.batches) - len(gone)]
+            self.end = target if below_all else min([target, *(one.first for one in gone)])
+            self.start = target if below_all else min(self.start, self.end)
 
     def start_at(self, forward: int, _: int) -> None:
         self.log.advance_high_watermark(self.end)
@@ -145,6 +146,15 @@ class Model:
     def reopen(self, *_: int) -> None:
         self.log.close()
         self.log = self.place.open(log_start_offset=self.log.log_start_offset)
+        self._restarted()
+
+    def _restarted(self) -> None:
+        """Where records are missing at the end, the log ends with its last batch again."""
+        base = self.log.segments.last.base_offset
+        self.end = max([one.next for one in self.batches], default=base)
+        self.end = max(self.end, base)
+        if self.end <= self.start:
+            self.batches, self.end = [], self.start
 
     def crash(self, *_: int) -> None:
         point = self.log.recovery_point
@@ -154,6 +164,7 @@ class Model:
         )
         assert loaded.recovery.cut_bytes == 0
         self.log = loaded.log
+        self._restarted()
 
     def torn(self, back: int, _: int) -> None:
         """The end of the last segment never reached the disk."""
@@ -196,18 +207,15 @@ class Model:
         self.log = loaded.log
         assert loaded.recovery.cut_bytes > 0
         event("cut at recovery")
-        kept = [one for one in self.batches if one.first < offset]
-        self.end = max([one.next for one in kept], default=last.base_offset)
-        self.end = max(self.end, last.base_offset)
-        if self.end < self.start:
-            kept, self.end = [], self.start
-        self._keep(kept)
+        self.batches = [one for one in self.batches if one.first < offset]
+        self._restarted()
 
     def lose_indexes(self, *_: int) -> None:
         self.log.close()
         for name in self.place.files("index"):
             self.place.fs.unlink(self.place.path(name))
         self.log = self.place.open(log_start_offset=self.log.log_start_offset)
+        self._restarted()
 
     # -- the model --------------------------------------------------------------------------
 
@@ -219,9 +227,6 @@ class Model:
         known = [one for one in self.batches if one.sequence >= 0]
         # A producer whose last batch is deleted is forgotten (Kafka 2.3).
         return known[-1] if known and known[-1].next > self.start else None
-
-    def _keep(self, batches: list[Batch]) -> None:
-        self.batches = batches
 
     def after(self) -> None:
         """Forget what is below the start; the producer with its last batch."""
