@@ -247,7 +247,7 @@ def test_iterating_gives_back_what_was_built(
     assert decode(built) == records
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(record_lists(), st.sampled_from([0, 1, 2, 3, 4]), st.data())
 def test_mutated_bytes_raise_nothing_but_kafka_errors(
     records: list[Record], codec: int, data: st.DataObject

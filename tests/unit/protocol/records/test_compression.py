@@ -259,7 +259,7 @@ def test_a_snappy_block_that_only_claims_to_be_large() -> None:
 # -- hostile bytes ----------------------------------------------------------------------------
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(CODECS),
     st.binary(min_size=1, max_size=300),

@@ -295,7 +295,7 @@ def test_up_then_down_keeps_records(
         assert down_convert(view, magic, 0, LIMIT) == build_message_set(expected, magic)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     record_lists(),
     st.sampled_from([0, 1, 2]),

@@ -238,7 +238,7 @@ def test_values_of_unknown_versions_are_refused(decode: Callable[[bytes], object
         decode(b"\0\5" + bytes(100))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(DECODERS), st.data())
 def test_mutated_bytes(case: tuple[Callable[[bytes], object], bytes], data: st.DataObject) -> None:
     decode, good = case

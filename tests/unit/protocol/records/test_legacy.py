@@ -203,7 +203,7 @@ def test_reading_gives_back_what_was_built(records: list[Record], magic: int, co
     assert read_all(data) == records
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(record_lists(), st.sampled_from([0, 1]), st.sampled_from([0, 1, 2, 3]), st.data())
 def test_mutated_sets_raise_nothing_but_kafka_errors(
     records: list[Record], magic: int, codec: int, data: st.DataObject
