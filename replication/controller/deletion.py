@@ -5,8 +5,10 @@ a new controller goes on where the old one stopped. A replica on a dead broker c
 deleted; the topic then stays marked until that broker comes back.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k05_stop_replica import StopReplicaRequest, StopReplicaResponse
@@ -28,6 +30,7 @@ class TopicDeletion:
         self._send = send
         self._cluster = term.cluster
         self._left: dict[str, set[Replica]] = {}  # replicas not known to be deleted, by topic
+        self._asked: set[Replica] = set()  # those of them whose broker owes an answer
 
     def blocked(self, topic: str) -> bool:
         """Whether a deletion waits for something that may take for ever: a dead broker, or a
@@ -49,33 +52,39 @@ class TopicDeletion:
 
     def resume(self) -> None:
         """Go on with every deletion as far as live brokers allow."""
-        for topic in sorted(self._cluster.deleting):
-            if not any(p.being_reassigned for p in self._cluster.topics[topic].partitions.values()):
-                self._start(topic)
-
-    def _start(self, topic: str) -> None:
-        partitions = self._cluster.topics[topic].partitions
-        if topic not in self._left:
-            self._left[topic] = {
-                (replica, TopicPartition(topic, index))
-                for index, partition in partitions.items()
-                for replica in partition.replicas
-            }
         batch = self._term.batch()
-        batch.add_metadata(TopicPartition(topic, index) for index in partitions)
+        now: list[Replica] = []
+        for topic in sorted(self._cluster.deleting):
+            partitions = self._cluster.topics[topic].partitions
+            if any(partition.being_reassigned for partition in partitions.values()):
+                continue
+            if topic not in self._left:
+                self._left[topic] = {
+                    (replica, TopicPartition(topic, index))
+                    for index, partition in partitions.items()
+                    for replica in partition.replicas
+                }
+                batch.add_metadata(TopicPartition(topic, index) for index in partitions)
+            if not self._left[topic]:  # a topic without replicas
+                self._term.enqueue(partial(self._finish, topic))
+            now += sorted(
+                replica
+                for replica in self._left[topic]
+                if replica[0] in self._cluster.brokers and replica not in self._asked
+            )
         # All replicas stop before the first is deleted, so that no follower meets a leader
         # without a log.
-        reachable = sorted(
-            (broker, tp) for broker, tp in self._left[topic] if broker in self._cluster.brokers
-        )
-        for broker, tp in reachable:
+        for broker, tp in now:
             batch.add_stop_replica([broker], tp, delete=False)
         self._send(batch)
-        for broker, tp in reachable:
+        self._asked.update(now)
+        for broker, tp in now:
             batch.add_stop_replica([broker], tp, delete=True)
         self._send(batch)
-        if not self._left[topic]:  # a topic without replicas
-            self._term.enqueue(lambda: self._finish(topic))
+
+    def broker_gone(self, broker_id: int) -> None:
+        """A broker will not answer any more."""
+        self._asked = {replica for replica in self._asked if replica[0] != broker_id}
 
     async def replicas_stopped(
         self, broker_id: int, request: StopReplicaRequest, response: StopReplicaResponse
@@ -87,6 +96,13 @@ class TopicDeletion:
             for state in topic.partition_states
             if state.delete_partition
         }
+        self._asked.difference_update((broker_id, tp) for tp in deleted)
+        if response.error_code != ErrorCode.NONE:
+            logger.error(
+                "A broker refused to stop replicas broker=%d error=%s",
+                *(broker_id, ErrorCode(response.error_code).name),
+            )
+            return
         for failed in response.partition_errors:
             tp = TopicPartition(failed.topic_name, failed.partition_index)
             if failed.error_code != ErrorCode.NONE and tp in deleted:
@@ -95,22 +111,20 @@ class TopicDeletion:
                     "A replica could not be deleted partition=%s broker=%d error=%s",
                     *(tp, broker_id, ErrorCode(failed.error_code).name),
                 )
-        if response.error_code != ErrorCode.NONE:
-            logger.error(
-                "A broker refused to stop replicas broker=%d error=%s",
-                *(broker_id, ErrorCode(response.error_code).name),
-            )
-            return
         for tp in deleted:
             left = self._left.get(tp.topic)
             if left is not None:
                 left.discard((broker_id, tp))
-        for topic in {tp.topic for tp in deleted}:
-            if topic in self._left and not self._left[topic]:
-                await self._finish(topic)
+        done = [topic for topic in sorted({tp.topic for tp in deleted}) if self._is_done(topic)]
+        await asyncio.gather(*map(self._finish, done))
+
+    def _is_done(self, topic: str) -> bool:
+        return topic in self._left and not self._left[topic]
 
     async def _finish(self, topic: str) -> None:
         """Forget a topic of which no replica is left."""
+        if not self._is_done(topic):
+            return  # finished by an earlier event
         await self._term.delete_subtree(
             znodes.topic_path(topic),
             znodes.config_path("topics", topic),
@@ -124,3 +138,4 @@ class TopicDeletion:
     def forget(self, topic: str) -> None:
         """A topic has vanished from the store by somebody else's doing."""
         self._left.pop(topic, None)
+        self._asked = {replica for replica in self._asked if replica[1].topic != topic}

@@ -110,6 +110,7 @@ class Duties:
         del self.cluster.brokers[broker_id]
         self.cluster.shutting_down.discard(broker_id)
         self.cluster.failed = {failed for failed in self.cluster.failed if failed[0] != broker_id}
+        self.deletion.broker_gone(broker_id)
         self._term.close_channel(broker_id)
 
     async def brokers_changed(self) -> None:
@@ -185,6 +186,11 @@ class Duties:
         added = await self._add_topics(sorted(names - self.cluster.topics.keys()))
         if not added:
             return
+        for name in dict.fromkeys(tp.topic for tp in added):
+            logger.info(
+                "Topic is new topic=%s partitions=%d",
+                *(name, len(self.cluster.topics[name].partitions)),
+            )
         # A topic that an earlier controller had seen has states already.
         await self._term.read_states(added)
         await self._start(added)

@@ -220,24 +220,20 @@ class Term:
 
     async def read_states(self, partitions: Sequence[TopicPartition]) -> None:
         """Take over partitions' states from the store; those without one are new."""
-        parents = [
-            self.store.exists(znodes.partition_path(tp.topic, tp.partition)) for tp in partitions
-        ]
         futures = [self.store.get(znodes.state_path(tp.topic, tp.partition)) for tp in partitions]
+        new: list[TopicPartition] = []
         results = await asyncio.gather(*futures, return_exceptions=True)
-        for tp, parent, result in zip(
-            partitions, await asyncio.gather(*parents), results, strict=True
-        ):
+        for tp, result in zip(partitions, results, strict=True):
             partition = self.cluster.get(tp)
-            partition.has_node = parent is not None
             if isinstance(result, NoNode):
                 partition.state, partition.zk_version = None, NO_STATE
+                new.append(tp)
             elif isinstance(result, BaseException):
                 raise result
             else:
                 data, stat = result
+                partition.has_node, partition.zk_version = True, stat.version
                 path = znodes.state_path(tp.topic, tp.partition)
-                partition.zk_version = stat.version
                 try:
                     partition.state = znodes.decode_state(path, data)
                 except BadNode as error:
@@ -247,6 +243,10 @@ class Term:
                         "The state of a partition is lost partition=%s error=%s", tp, error
                     )
                     partition.state = StateNode(NO_LEADER, 0, (), self.epoch)
+        # Kafka makes the parent first and the state later, so one may be there without the other.
+        parents = [self.store.exists(znodes.partition_path(tp.topic, tp.partition)) for tp in new]
+        for tp, parent in zip(new, await asyncio.gather(*parents), strict=True):
+            self.cluster.get(tp).has_node = parent is not None
 
     async def write_topic(self, name: str) -> None:
         """Write a topic's node as it is in memory. Raises StoreError."""
