@@ -37,7 +37,8 @@ from kavka.broker.groups.messages import (
 )
 from kavka.broker.groups.offset_keeper import OffsetKeeper
 from kavka.broker.groups.offsets_log import OffsetsLog, ReplicaOffsetsLog
-from kavka.broker.groups.ownership import Offload, OwnedPartition, Ownership, partition_for
+from kavka.broker.groups.ownership import Offload, Ownership, partition_for
+from kavka.broker.groups.partition import GroupPartition
 from kavka.broker.groups.settings import GroupSettings
 from kavka.broker.groups.timers import CallLater, Deadlines
 from kavka.config import limits
@@ -90,7 +91,11 @@ class GroupCoordinator:
         self._active = False
         self._journal = Journal(offsets_log, clock, settings.offsets_compression)
         self._deadlines = Deadlines(clock, call_later, self._on_due)
-        self._owned = Ownership(offsets_log, clock, offload, self._build_groups)
+        self._owned = Ownership(
+            *(offsets_log, clock, offload, GroupPartition, Replay, self._build_groups),
+            what="Groups",
+            logger=log,
+        )
         self.offsets = OffsetKeeper(self, self._journal, clock, call_later)
 
     @classmethod
@@ -116,7 +121,7 @@ class GroupCoordinator:
 
         return cls(
             settings,
-            ReplicaOffsetsLog(broker.replicas),
+            ReplicaOffsetsLog(broker.replicas, GROUP_METADATA_TOPIC),
             broker.clock,
             call_later,
             offload,
@@ -166,7 +171,7 @@ class GroupCoordinator:
         for group in groups:
             self.run(group, group.unload())
 
-    def _build_groups(self, owned: OwnedPartition, replay: Replay) -> None:
+    def _build_groups(self, owned: GroupPartition, replay: Replay) -> int:
         now = self.now()
         for group_id, loaded in replay.groups.items():
             if not loaded.exists:
@@ -179,12 +184,15 @@ class GroupCoordinator:
                 )
             group.offsets = loaded.offsets
             owned.groups[group_id] = group
+            for producer_id in group.offsets.open_producers:
+                owned.note_transaction(producer_id, group_id)
             self.run(group, [])
         if replay.unknown_records:
             log.warning(
                 "Records of an unknown kind were left alone partition=%d records=%d",
                 *(owned.index, replay.unknown_records),
             )
+        return len(owned.groups)
 
     # -- finding groups ---------------------------------------------------------------------
 
@@ -212,7 +220,7 @@ class GroupCoordinator:
             return ErrorCode.COORDINATOR_NOT_AVAILABLE
         return ErrorCode.NONE
 
-    def owner_of(self, group_id: str) -> OwnedPartition:
+    def owner_of(self, group_id: str) -> GroupPartition:
         """The partition with the group; only when :meth:`status` is NONE."""
         owned = self._owned.get(self.partition_of(group_id))
         assert owned is not None
@@ -244,7 +252,11 @@ class GroupCoordinator:
             del owned.groups[group.group_id]
             self._deadlines.forget(group.group_id)
 
-    def owned_partitions(self) -> Iterator[OwnedPartition]:
+    def owned_partition(self, index: int) -> GroupPartition | None:
+        """A partition led here, loaded or not."""
+        return self._owned.get(index)
+
+    def owned_partitions(self) -> Iterator[GroupPartition]:
         """The partitions led here, loaded or not."""
         return iter(self._owned)
 

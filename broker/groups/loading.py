@@ -46,6 +46,7 @@ class Replay:
 
     def __init__(self) -> None:
         self.groups: dict[str, LoadedGroup] = {}
+        self._in_transactions: dict[int, set[str]] = {}  # producer id → groups
         self.unknown_records = 0  # of a kind a later Kafka writes
 
     def feed(self, data: memoryview) -> int:
@@ -106,7 +107,8 @@ class Replay:
                 group.offsets.put(key.partition, value, record.offset)
             else:
                 group.offsets.put_transactional(producer_id, key.partition, value, record.offset)
+                self._in_transactions.setdefault(producer_id, set()).add(key.group)
 
     def _end_transaction(self, producer_id: int, committed: bool) -> None:
-        for group in self.groups.values():
-            group.offsets.end_transaction(producer_id, committed)
+        for group_id in self._in_transactions.pop(producer_id, ()):
+            self.groups[group_id].offsets.end_transaction(producer_id, committed)

@@ -10,8 +10,8 @@ from kavka.broker.groups.core import GroupState
 from kavka.broker.groups.expiry import expired_offsets
 from kavka.broker.groups.group import Group
 from kavka.broker.groups.journal import Journal, KeyValue, commit_error
-from kavka.broker.groups.offsets import CommittedOffset
-from kavka.broker.groups.ownership import OwnedPartition
+from kavka.broker.groups.offsets import LOG_END, CommittedOffset
+from kavka.broker.groups.partition import GroupPartition
 from kavka.broker.groups.timers import CallLater, TimerHandle
 from kavka.config import limits
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -191,12 +191,14 @@ class OffsetKeeper:
             for partition in partitions
         ]
 
-    def end_transaction(self, partition: int, producer_id: int, committed: bool) -> None:
-        """A transaction's marker was written to a partition of ``__consumer_offsets``."""
-        for owned in self._coordinator.owned_partitions():
-            if owned.index == partition:
-                for group in owned.groups.values():
-                    group.offsets.end_transaction(producer_id, committed)
+    def end_transaction(
+        self, partition: int, producer_id: int, committed: bool, marker_offset: int = LOG_END
+    ) -> None:
+        """A transaction's marker stands at ``marker_offset`` of a partition of
+        ``__consumer_offsets``."""
+        owned = self._coordinator.owned_partition(partition)
+        if owned is not None:
+            owned.end_transaction(producer_id, committed, marker_offset)
 
     # -- deleting ---------------------------------------------------------------------------
 
@@ -341,7 +343,7 @@ class OffsetKeeper:
         for owned in self._coordinator.owned_partitions():
             self._expire_in(owned)
 
-    def _expire_in(self, owned: OwnedPartition) -> None:
+    def _expire_in(self, owned: GroupPartition) -> None:
         retention_ms = self._settings.offsets_retention_minutes * 60_000
         now_ms = self._clock.wall_ms()
         removals: list[tuple[Group, Collection[TopicPartition]]] = []
@@ -363,7 +365,7 @@ class OffsetKeeper:
     def _begin_expiry(self) -> None:
         self._expire_next(list(self._coordinator.owned_partitions()))
 
-    def _expire_next(self, owned: list[OwnedPartition]) -> None:
+    def _expire_next(self, owned: list[GroupPartition]) -> None:
         """One partition a turn, so that many groups do not hold up the loop."""
         try:
             if owned:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from kavka.protocol.topics import TopicPartition
 
 NO_EXPIRY: Final = -1
+LOG_END: Final = 2**63 - 1  # a position behind every record
 NO_LEADER_EPOCH: Final = -1
 
 
@@ -123,12 +124,23 @@ class GroupOffsets:
         """Keep the record at ``position`` until its producer's transaction ends."""
         self._transactional.setdefault(producer_id, {})[partition] = _Entry(position, value)
 
-    def end_transaction(self, producer_id: int, committed: bool) -> None:
-        """The transaction's marker was written: its offsets count, or never were."""
+    def end_transaction(
+        self, producer_id: int, committed: bool, marker_position: int = LOG_END
+    ) -> None:
+        """The transaction's marker was written: its offsets count, or never were.
+
+        Records behind the marker belong to the producer's next transaction, which may begin
+        before the marker is known to be replicated.
+        """
         entries = self._transactional.pop(producer_id, {})
-        if committed:
-            for partition, entry in entries.items():
+        later = {}
+        for partition, entry in entries.items():
+            if entry.position > marker_position:
+                later[partition] = entry
+            elif committed:
                 self.put(partition, entry.value, entry.position)
+        if later:
+            self._transactional[producer_id] = later
 
     @property
     def open_producers(self) -> set[int]:

@@ -1,15 +1,14 @@
-"""The partitions of ``__consumer_offsets`` as the group coordinator sees them.
+"""The partitions of a coordinator's own topic as the coordinator sees them.
 
-The coordinator only appends to the end, waits for replication, and reads a partition from its
-beginning when it becomes the leader. :class:`ReplicaOffsetsLog` does that with the broker's
-replicas; tests put a list in its place.
+It only appends to the end, waits for replication, and reads a partition from its beginning when
+it becomes the leader. :class:`ReplicaOffsetsLog` does that with the broker's replicas; tests put
+a list in its place.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from kavka.protocol.errors import ErrorCode, KafkaError
-from kavka.protocol.topics import GROUP_METADATA_TOPIC
 
 if TYPE_CHECKING:
     from kavka.replication.replica_manager import ReplicaManager
@@ -49,20 +48,21 @@ class OffsetsLog(Protocol):
 
 
 class ReplicaOffsetsLog:
-    """The partitions of ``__consumer_offsets`` that this broker leads."""
+    """The partitions of ``topic`` that this broker leads."""
 
-    def __init__(self, replicas: "ReplicaManager") -> None:
+    def __init__(self, replicas: "ReplicaManager", topic: str) -> None:
         self._replicas = replicas
+        self._topic = topic
 
     def append(self, partition: int, batch: bytearray) -> int:
-        config = self._replicas.partition(GROUP_METADATA_TOPIC, partition).log.config
+        config = self._replicas.partition(self._topic, partition).log.config
         if len(batch) > config.max_message_bytes:
             raise KafkaError(
                 ErrorCode.MESSAGE_TOO_LARGE,
                 f"a record batch of {len(batch)} bytes is larger than max.message.bytes "
-                f"{config.max_message_bytes} of {GROUP_METADATA_TOPIC}",
+                f"{config.max_message_bytes} of {self._topic}",
             )
-        return self._replicas.append_internal(GROUP_METADATA_TOPIC, partition, batch).first_offset
+        return self._replicas.append_internal(self._topic, partition, batch).first_offset
 
     def when_replicated(
         self,
@@ -71,15 +71,13 @@ class ReplicaOffsetsLog:
         timeout_ms: int,
         callback: Callable[[ErrorCode], None],
     ) -> None:
-        self._replicas.when_replicated(
-            GROUP_METADATA_TOPIC, partition, end_offset, timeout_ms, callback
-        )
+        self._replicas.when_replicated(self._topic, partition, end_offset, timeout_ms, callback)
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        log = self._replicas.partition(GROUP_METADATA_TOPIC, partition).log
+        log = self._replicas.partition(self._topic, partition).log
         return log.log_start_offset, log.log_end_offset
 
     def read(self, partition: int, offset: int, max_bytes: int) -> "FetchSlice | None":
-        log = self._replicas.partition(GROUP_METADATA_TOPIC, partition).log
+        log = self._replicas.partition(self._topic, partition).log
         found = log.read(offset, max_bytes, log.log_end_offset, min_one=True)
         return None if found.empty else found

@@ -1,21 +1,18 @@
-"""Which partitions of ``__consumer_offsets`` this broker coordinates, and the groups in them.
+"""Which partitions of a coordinator's own topic are led here, and what was found in them.
 
-A group belongs to the partition its name hashes to, whose leader is its coordinator. A new leader
-first reads the whole partition; until that is done its groups are told to wait (14).
+A group or transactional id belongs to the partition its name hashes to, whose leader is its
+coordinator. A new leader first reads the whole partition; until that is done who asks is told to
+wait (14). Both coordinators use this.
 """
 
 import logging
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import Final, TypeAlias
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from kavka.broker.groups.group import Group
-from kavka.broker.groups.loading import Replay
 from kavka.broker.groups.offsets_log import OffsetsLog, Slice
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.storage.clock import Clock
-
-log = logging.getLogger("kavka.groups")
 
 # Small enough that decoding the last, partial share of a partition never holds up a thread long.
 LOAD_BYTES: Final = 1024 * 1024
@@ -41,40 +38,63 @@ def partition_for(key: str, partitions: int) -> int:
     return (0 if value == -(1 << 31) else abs(value)) % partitions
 
 
-class OwnedPartition:
-    """A partition led here, with its groups once it is loaded."""
+class Replaying(Protocol):
+    """The state of a partition in the making; see ``loading.Replay``."""
 
-    __slots__ = ("failed", "groups", "index", "leader_epoch", "loading")
+    def feed(self, data: memoryview) -> int:
+        """Take in whole batches; gives the offset after the last one. Runs in a thread."""
+
+
+class OwnedPartition:
+    """A partition led here; subclasses keep what is in it."""
+
+    __slots__ = ("failed", "index", "leader_epoch", "loading")
 
     def __init__(self, index: int, leader_epoch: int) -> None:
         self.index = index
         self.leader_epoch = leader_epoch
         self.loading = True
-        self.failed = False  # could not be read: its groups must not start from half the truth
-        self.groups: dict[str, Group] = {}
+        self.failed = False  # could not be read: nothing must start from half the truth
 
 
-class Ownership:
-    """The partitions led here. ``on_loaded`` gets each one with what was found in it."""
+P = TypeVar("P", bound=OwnedPartition)
+R = TypeVar("R", bound=Replaying)
+
+
+class Ownership(Generic[P, R]):
+    """The partitions led here.
+
+    ``new_partition`` makes one from its index and leader epoch, ``new_replay`` what its records
+    are fed into; ``on_loaded`` gets both when all is read and says how much was found. ``what``
+    that is, is for the log lines, which go to ``logger``.
+    """
 
     def __init__(
         self,
         log: OffsetsLog,
         clock: Clock,
         offload: Offload,
-        on_loaded: Callable[[OwnedPartition, Replay], None],
+        new_partition: Callable[[int, int], P],
+        new_replay: Callable[[], R],
+        on_loaded: Callable[[P, R], int],
+        what: str,
+        logger: logging.Logger,
     ) -> None:
         self._log = log
         self._clock = clock
         self._offload = offload
+        self._new_partition = new_partition
+        self._new_replay = new_replay
         self._on_loaded = on_loaded
-        self._owned: dict[int, OwnedPartition] = {}
+        self._what = what
+        self._logger = logger
+        self._owned: dict[int, P] = {}
         self._when_idle: list[Callable[[], None]] = []
 
-    def __iter__(self) -> Iterator[OwnedPartition]:
+    def __iter__(self) -> Iterator[P]:
         return iter(list(self._owned.values()))
 
-    def get(self, index: int) -> OwnedPartition | None:
+    def get(self, index: int) -> P | None:
         return self._owned.get(index)
 
     @property
@@ -96,10 +116,10 @@ class Ownership:
             # Led it already: nobody else can have written to it.
             known.leader_epoch = leader_epoch
             return
-        owned = self._owned[index] = OwnedPartition(index, leader_epoch)
-        self._load_from(owned, Replay(), None, self._clock.monotonic())
+        owned = self._owned[index] = self._new_partition(index, leader_epoch)
+        self._load_from(owned, self._new_replay(), None, self._clock.monotonic())
 
-    def resigned(self, index: int) -> OwnedPartition | None:
+    def resigned(self, index: int) -> P | None:
         """The partition is led elsewhere; gives what is to be unloaded."""
         owned = self._owned.pop(index, None)
         self._tell_idle()
@@ -107,9 +127,7 @@ class Ownership:
 
     # -- loading ----------------------------------------------------------------------------
 
-    def _load_from(
-        self, owned: OwnedPartition, replay: Replay, offset: int | None, began: float
-    ) -> None:
+    def _load_from(self, owned: P, replay: R, offset: int | None, began: float) -> None:
         if self._owned.get(owned.index) is not owned:
             return  # resigned meanwhile
         try:
@@ -129,8 +147,8 @@ class Ownership:
 
     def _part_done(
         self,
-        owned: OwnedPartition,
-        replay: Replay,
+        owned: P,
+        replay: R,
         offset: int,
         began: float,
         outcome: int | BaseException,
@@ -142,25 +160,25 @@ class Ownership:
         else:
             self._load_from(owned, replay, outcome, began)
 
-    def _loaded(self, owned: OwnedPartition, replay: Replay, began: float) -> None:
+    def _loaded(self, owned: P, replay: R, began: float) -> None:
         owned.loading = False
-        self._on_loaded(owned, replay)
-        if owned.groups:
-            log.info(
-                "Groups loaded partition=%d groups=%d ms=%d",
-                *(owned.index, len(owned.groups)),
+        found = self._on_loaded(owned, replay)
+        if found:
+            self._logger.info(
+                "%s loaded partition=%d found=%d ms=%d",
+                *(self._what, owned.index, found),
                 (self._clock.monotonic() - began) * 1000,
             )
         self._tell_idle()
 
-    def _failed(self, owned: OwnedPartition, error: BaseException) -> None:
+    def _failed(self, owned: P, error: BaseException) -> None:
         if self._owned.get(owned.index) is not owned:
             return
         owned.loading = False
         owned.failed = True
-        log.error(
-            "Groups could not be loaded and are not served partition=%d error=%r",
-            *(owned.index, error),
+        self._logger.error(
+            "%s could not be loaded and are not served partition=%d error=%r",
+            *(self._what, owned.index, error),
             exc_info=error if not isinstance(error, KafkaError) else None,
         )
         self._tell_idle()
@@ -172,5 +190,5 @@ class Ownership:
                 callback()
 
 
-def _replay_part(replay: Replay, part: Slice) -> int:
+def _replay_part(replay: Replaying, part: Slice) -> int:
     return replay.feed(part.view())
