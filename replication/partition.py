@@ -16,11 +16,9 @@ log end``:
 
 from collections.abc import Sequence
 
-from kavka.config.limits import DECOMPRESSED_BATCH_BYTES_MAX
 from kavka.config.topic import TopicConfig
 from kavka.protocol.errors import ErrorCode, KafkaError
-from kavka.protocol.records.batch import CREATE_TIME, LOG_APPEND_TIME, BatchHeader
-from kavka.protocol.records.compression import codec_of_setting
+from kavka.protocol.records.batch import BatchHeader
 from kavka.protocol.records.validate import AppendRules
 from kavka.protocol.topics import TopicPartition
 from kavka.storage.append import AppendInfo, AppendOrigin
@@ -79,7 +77,7 @@ class Partition:
         """What the topic's present settings ask of a client's records."""
         config = self.log.config
         if self._append_rules is None or self._append_rules_config is not config:
-            self._append_rules = append_rules(config)
+            self._append_rules = AppendRules.of(config)
             self._append_rules_config = config
         return self._append_rules
 
@@ -212,18 +210,3 @@ class Partition:
             raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
         self.log.increment_log_start_offset(target)
         return self.log.log_start_offset
-
-
-def append_rules(config: TopicConfig) -> AppendRules:
-    """The rules for appended records that follow from a topic's settings."""
-    return AppendRules(
-        max_message_bytes=config.max_message_bytes,
-        decompressed_limit=DECOMPRESSED_BATCH_BYTES_MAX,
-        compacted=config.compact,
-        timestamp_type=(
-            LOG_APPEND_TIME if config.message_timestamp_type == "LogAppendTime" else CREATE_TIME
-        ),
-        before_max_ms=config.message_timestamp_before_max_ms,
-        after_max_ms=config.message_timestamp_after_max_ms,
-        codec=codec_of_setting(config.compression_type),
-    )

@@ -231,22 +231,21 @@ def _convert_first(
     for append in appends:
         # The receive buffer is used again as soon as this handler returns.
         append.data = memoryview(bytearray(append.data))
-        if append.validated is not None and not append.validated.needs_conversion:
-            append.validated = None
+        if append.validated is not None:
+            append.validated.batches = [
+                (header, memoryview(bytearray(view))) for header, view in append.validated.batches
+            ]
 
     async def run() -> None:
         try:
             for append in appends:
-                if append.result.error_code != ErrorCode.NONE:
+                if append.validated is None or not append.validated.needs_conversion:
                     continue
                 assert append.rules is not None
                 try:
-                    if append.validated is None:
-                        append.validated = validate(append.data, append.rules, now_ms, version)
-                    else:
-                        append.validated = await broker.loop.run_in_executor(
-                            None, _convert, append.data, append.rules, now_ms, version
-                        )
+                    append.validated = await broker.loop.run_in_executor(
+                        None, _convert, append.data, append.rules, now_ms, version
+                    )
                 except KafkaError as error:
                     _fail(append, error, version)
             _append_all(broker, request, body, appends)

@@ -7,11 +7,20 @@ from collections.abc import Callable
 import pytest
 
 from kavka.protocol.errors import ErrorCode
+from kavka.protocol.messages.k00_produce import ProduceResponse
+from kavka.protocol.messages.k01_fetch import FetchResponse
 from kavka.protocol.records import compression
-from kavka.protocol.records.batch import Record, build_batch, iter_batches, read_header
+from kavka.protocol.records.batch import (
+    LOG_APPEND_TIME,
+    Record,
+    build_batch,
+    iter_batches,
+    iter_records,
+    read_header,
+)
 from tests.broker_process import BrokerProcess
 from tests.clients.test_confluent import create
-from tests.wire import WireClient, fetch_request
+from tests.wire import WireClient, fetch_request, produce_request
 
 MAX_MESSAGE_BYTES = 10_485_760
 CODECS = {
@@ -93,8 +102,6 @@ def test_min_bytes_gathers(broker: BrokerProcess, topic: str) -> None:
         reader.send(fetch_request(topic, 0, max_wait_ms=600_000, min_bytes=3 * size), 11)
         for _ in range(3):
             writer.produce(topic, batch(b"x" * 100))
-        from kavka.protocol.messages.k01_fetch import FetchResponse
-
         got = reader.receive(FetchResponse, 11).responses[0].partitions[0]
         assert got.records is not None
         assert len(got.records) == 3 * size
@@ -145,9 +152,33 @@ def test_bad_records_get_an_error_and_the_connection_lives(
 
 def test_pipelined_requests_are_answered_in_order(broker: BrokerProcess, topic: str) -> None:
     create(broker, topic)
-    from tests.wire import produce_request
-
     with WireClient(broker.port) as client:
         ids = [client.send(produce_request(topic, batch(b"x")), 7) for _ in range(200)]
         answered = [int.from_bytes(client.receive_frame()[:4]) for _ in ids]
     assert answered == ids
+
+
+def test_a_forced_codec_and_the_brokers_time_in_one_request(
+    broker: BrokerProcess, topic_name: Callable[[], str]
+) -> None:
+    stamped, packed = topic_name(), topic_name()
+    create(broker, stamped, **{"message.timestamp.type": "LogAppendTime"})
+    create(broker, packed, **{"compression.type": "gzip"})
+    request = produce_request(stamped, batch(b"time"))
+    request.topic_data += produce_request(packed, batch(b"same " * 100)).topic_data
+    with WireClient(broker.port) as client:
+        first, second = client.ask(request, ProduceResponse, 7).responses
+        assert first.partition_responses[0].error_code == ErrorCode.NONE
+        assert first.partition_responses[0].log_append_time_ms > 1_700_000_000_000
+        assert second.partition_responses[0].error_code == ErrorCode.NONE
+        (got,) = client.fetch(stamped, 0).responses[0].partitions
+        assert got.records is not None
+        header = read_header(got.records)
+        assert header.timestamp_type == LOG_APPEND_TIME
+        assert header.max_timestamp == first.partition_responses[0].log_append_time_ms
+        (got,) = client.fetch(packed, 0).responses[0].partitions
+        assert got.records is not None
+        header = read_header(got.records)
+        assert header.codec == compression.GZIP
+        (record,) = iter_records(got.records, 0, header, 1000)
+        assert record.value == b"same " * 100
