@@ -2,11 +2,14 @@
 
 v0 its own header without client id · v1 the usual header · v2 broker epoch (KIP-380) · v3
 flexible. The answer names the partitions that it leads still, because no other replica can.
+
+The controller itself does not ask over the network: a request in its own name comes from a
+stranger, and would leave a lone broker without any leader.
 """
 
 from typing import TYPE_CHECKING, Final
 
-from kavka.protocol.errors import ErrorCode
+from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k07_controlled_shutdown import (
     ControlledShutdownRequest,
     ControlledShutdownResponse,
@@ -23,6 +26,8 @@ KEY: Final = 7
 async def handle(
     broker: "Broker", request: "Request", body: ControlledShutdownRequest
 ) -> ControlledShutdownResponse:
+    if broker.controller.active and body.broker_id == broker.node_id:
+        raise KafkaError(ErrorCode.STALE_BROKER_EPOCH)
     remaining = await broker.controller.controlled_shutdown(body.broker_id, body.broker_epoch)
     return ControlledShutdownResponse(
         remaining_partitions=[
