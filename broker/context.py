@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from kavka.broker.configs import Configs
     from kavka.broker.fetch.sessions import FetchSessions
     from kavka.broker.groups.coordinator import GroupCoordinator
+    from kavka.broker.transactions.coordinator import TransactionCoordinator
     from kavka.config.broker import BrokerConfig
     from kavka.replication.controller.controller import Controller
     from kavka.replication.controller.producer_ids import ProducerIds
@@ -46,6 +47,7 @@ class Broker:
         "producer_ids",
         "replicas",
         "store",
+        "transactions",
         "waiting",
     )
 
@@ -61,6 +63,7 @@ class Broker:
     logs: "LogManager"
     replicas: "ReplicaManager"
     groups: "GroupCoordinator"
+    transactions: "TransactionCoordinator"
     producer_ids: "ProducerIds"
     waiting: "WaitingRoom"
     fetch_sessions: "FetchSessions"

@@ -73,6 +73,11 @@ HANDLERS: Final[dict[int, HandlerEntry]] = _table(
     (21, "k21_delete_records", 0, 2),
     (22, "k22_init_producer_id", 0, 5),
     (23, "k23_offset_for_leader_epoch", 0, 4),
+    (24, "k24_add_partitions_to_txn", 0, 5),
+    (25, "k25_add_offsets_to_txn", 0, 4),
+    (26, "k26_end_txn", 0, 4),
+    (27, "k27_write_txn_markers", 0, 1),
+    (28, "k28_txn_offset_commit", 0, 4),
     (29, "k29_describe_acls", 0, 3),
     (30, "k30_create_acls", 0, 3),
     (31, "k31_delete_acls", 0, 3),
@@ -94,18 +99,14 @@ HANDLERS: Final[dict[int, HandlerEntry]] = _table(
     (47, "k47_offset_delete", 0, 0),
     (60, "k60_describe_cluster", 0, 1),
     (61, "k61_describe_producers", 0, 0),
+    (65, "k65_describe_transactions", 0, 0),
+    (66, "k66_list_transactions", 0, 1),
 )
 
-_SECOND_WAVE: Final = "second wave: the transaction coordinator"
 _KRAFT: Final = "KRaft only; metadata lives in ZooKeeper or the embedded store"
 _FORWARDING: Final = "broker-to-controller forwarding; replicas write to the store themselves"
 
 NOT_SUPPORTED: Final[dict[int, str]] = {
-    24: _SECOND_WAVE,
-    25: _SECOND_WAVE,
-    26: _SECOND_WAVE,
-    27: _SECOND_WAVE,
-    28: _SECOND_WAVE,
     48: "client quotas come with the security wave; their keys are not in the 2.3 table",
     49: "client quotas come with the security wave; their keys are not in the 2.3 table",
     50: "SCRAM users come with the security wave; their keys are not in the 2.3 table",
@@ -121,8 +122,6 @@ NOT_SUPPORTED: Final[dict[int, str]] = {
     62: _KRAFT,
     63: _KRAFT,
     64: _KRAFT,
-    65: _SECOND_WAVE,
-    66: _SECOND_WAVE,
     67: _FORWARDING,
     68: "the consumer protocol of KIP-848 needs a KRaft broker; clients use the classic one",
     69: "the consumer protocol of KIP-848 needs a KRaft broker; clients use the classic one",

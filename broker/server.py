@@ -26,6 +26,7 @@ from kavka.broker.fetch.sessions import FetchSessions
 from kavka.broker.groups.coordinator import GroupCoordinator
 from kavka.broker.listeners import ListenError
 from kavka.broker.network import Network, UnsupportedProtocol
+from kavka.broker.transactions.coordinator import TransactionCoordinator
 from kavka.config import topic as topic_settings
 from kavka.config.option import ConfigError
 from kavka.replication import registration
@@ -163,6 +164,7 @@ class Server:
         broker.producer_ids = ProducerIds(store, broker.node_id)
         broker.groups = GroupCoordinator.create(broker)
         broker.groups.start(broker)
+        broker.transactions = TransactionCoordinator.create(broker)
 
         await registration.register(
             store,
@@ -189,7 +191,9 @@ class Server:
         self._teardown.push_async_callback(broker.controller.stop)
         await broker.controller.start()
         await channel.settled()
+        broker.transactions.start(broker)
         await broker.groups.loaded()
+        await broker.transactions.loaded()
         self._teardown.push_async_callback(self._stop_serving, network, dispatcher)
         network.listen()
 
@@ -228,6 +232,7 @@ class Server:
         network.stop_listening()
         await dispatcher.drain(_DRAIN_SECONDS)
         self.broker.groups.stop()
+        self.broker.transactions.stop()
         self.broker.waiting.expire_all()
         await network.hub.drain(_FLUSH_SECONDS)
         network.close()

@@ -94,3 +94,9 @@ of ``__consumer_offsets``, whose lengths are INT16."""
 PENDING_MEMBERS_PER_GROUP_MAX: Final = 10_000
 """Member ids given out by MEMBER_ID_REQUIRED and not used yet; each is forgotten after its
 session time-out."""
+
+# -- transactions --------------------------------------------------------------------------
+
+TRANSACTIONAL_ID_CHARACTERS_MAX: Final = 8_000
+"""Longest transactional id: as UTF-8 it fits into a record of ``__transaction_state``, whose
+lengths are INT16."""

@@ -309,6 +309,21 @@ class Group(RebalancingGroup):
         self._touch(self.members[member_id], now)
         return ErrorCode.NONE
 
+    def may_commit_in_transaction(
+        self, member_id: str, instance_id: str | None, generation: int
+    ) -> ErrorCode:
+        """Whether offsets may be committed in a transaction under this name.
+
+        Clients of before KIP-447 give none; their transactional id is all that fences them.
+        """
+        if self.state is GroupState.DEAD:
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
+        if generation < 0 and self.state is GroupState.EMPTY:
+            return ErrorCode.NONE
+        if generation < 0 and not member_id and instance_id is None:
+            return ErrorCode.NONE
+        return self._check_generation(member_id, instance_id, generation)
+
     def on_time(self, now: Moment) -> list[Effect]:
         """Act on every deadline that has passed."""
         if self.state is GroupState.DEAD:

@@ -1,15 +1,29 @@
 """Writing to ``__consumer_offsets``: one batch an operation, and what its failure means."""
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from kavka.broker.groups.offsets_log import OffsetsLog
 from kavka.protocol.errors import ErrorCode, KafkaError
-from kavka.protocol.records.batch import Record, build_batch
+from kavka.protocol.records.batch import (
+    NO_PRODUCER_EPOCH,
+    NO_PRODUCER_ID,
+    NO_SEQUENCE,
+    Record,
+    build_batch,
+)
 from kavka.storage.clock import Clock
 
 KeyValue: TypeAlias = tuple[bytes, bytes | None]
 """A record's key and value; a null value deletes the key (compaction)."""
+
+
+class TransactionalProducer(NamedTuple):
+    """In whose transaction a batch stands."""
+
+    producer_id: int
+    epoch: int
+
 
 _GONE: Final = {
     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: ErrorCode.COORDINATOR_NOT_AVAILABLE,
@@ -42,20 +56,33 @@ def group_error(code: ErrorCode) -> ErrorCode:
 
 
 class Journal:
-    """Appends records to the partitions of ``__consumer_offsets``."""
+    """Appends records to the partitions of a coordinator's own topic."""
 
     def __init__(self, log: OffsetsLog, clock: Clock, codec: int) -> None:
         self._log = log
         self._clock = clock
         self._codec = codec
 
-    def append(self, partition: int, records: Sequence[KeyValue]) -> int:
-        """Append ``records`` as one batch; gives the offset of the first. Raises KafkaError."""
+    def append(
+        self,
+        partition: int,
+        records: Sequence[KeyValue],
+        producer: TransactionalProducer | None = None,
+    ) -> int:
+        """Append ``records`` as one batch; gives the offset of the first. Raises KafkaError.
+
+        With a ``producer`` they are part of its transaction and count from its marker.
+        """
         now_ms = self._clock.wall_ms()
         batch = build_batch(
             [Record(index, now_ms, key, value) for index, (key, value) in enumerate(records)],
             base_offset=0,
             codec=self._codec,
+            producer_id=NO_PRODUCER_ID if producer is None else producer.producer_id,
+            producer_epoch=NO_PRODUCER_EPOCH if producer is None else producer.epoch,
+            # As Kafka has it; sequences are not checked where coordinators write.
+            base_sequence=NO_SEQUENCE if producer is None else 0,
+            transactional=producer is not None,
         )
         return self._log.append(partition, bytearray(batch))
 

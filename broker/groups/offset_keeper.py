@@ -9,7 +9,12 @@ from kavka.broker.groups import records
 from kavka.broker.groups.core import GroupState
 from kavka.broker.groups.expiry import expired_offsets
 from kavka.broker.groups.group import Group
-from kavka.broker.groups.journal import Journal, KeyValue, commit_error
+from kavka.broker.groups.journal import (
+    Journal,
+    KeyValue,
+    TransactionalProducer,
+    commit_error,
+)
 from kavka.broker.groups.offsets import LOG_END, CommittedOffset
 from kavka.broker.groups.partition import GroupPartition
 from kavka.broker.groups.timers import CallLater, TimerHandle
@@ -30,13 +35,14 @@ _TOMBSTONES_PER_BATCH: Final = 1_000
 
 
 class Commit(NamedTuple):
-    """An OffsetCommit: under which name, and what."""
+    """An OffsetCommit, or with a ``producer`` a TxnOffsetCommit: under which name, and what."""
 
     group_id: str
     member_id: str
     instance_id: str | None
     generation: int
     offsets: Sequence[tuple[TopicPartition, CommittedOffset]]
+    producer: TransactionalProducer | None = None
 
 
 class FetchedOffset(NamedTuple):
@@ -83,7 +89,10 @@ class OffsetKeeper:
     # -- committing -------------------------------------------------------------------------
 
     def commit(self, commit: Commit, done: Callable[[Results], None]) -> None:
-        """OffsetCommit: ``done`` gets an error for each partition once all is replicated."""
+        """OffsetCommit: ``done`` gets an error for each partition once all is replicated.
+
+        In a transaction the offsets count only from its end, by :meth:`end_transaction`.
+        """
         error, group = self._may_commit(commit)
         if group is None:
             done({partition: error for partition, _ in commit.offsets})
@@ -97,31 +106,38 @@ class OffsetKeeper:
             else:
                 accepted.append((partition, value))
         if accepted:
-            self._append_commit(group, accepted, results, done)
+            self._append_commit(group, accepted, commit.producer, results, done)
         else:
             done(results)
         self._coordinator.discard_if_useless(group)
 
     def _may_commit(self, commit: Commit) -> tuple[ErrorCode, Group | None]:
-        error = self._coordinator.status(commit.group_id, may_be_empty=True)
+        in_transaction = commit.producer is not None
+        error = self._coordinator.status(commit.group_id, may_be_empty=not in_transaction)
         if error is not ErrorCode.NONE:
             return error, None
         group = self._coordinator.find(commit.group_id)
         if group is None:
-            if commit.generation >= 0:
+            if commit.generation >= 0 and not in_transaction:
                 # The group relied on the coordinator, which has forgotten it since.
                 return ErrorCode.ILLEGAL_GENERATION, None
             group = self._coordinator.find_or_create(commit.group_id)
-        error = group.may_commit(
-            commit.member_id, commit.instance_id, commit.generation, self._coordinator.now()
-        )
+        who = commit.member_id, commit.instance_id, commit.generation
+        if in_transaction:
+            error = group.may_commit_in_transaction(*who)
+        else:
+            error = group.may_commit(*who, self._coordinator.now())
         self._coordinator.run(group, [])
-        return error, group if error is ErrorCode.NONE else None
+        if error is ErrorCode.NONE:
+            return error, group
+        self._coordinator.discard_if_useless(group)
+        return error, None
 
     def _append_commit(
         self,
         group: Group,
         offsets: list[tuple[TopicPartition, CommittedOffset]],
+        producer: TransactionalProducer | None,
         results: Results,
         done: Callable[[Results], None],
     ) -> None:
@@ -131,7 +147,7 @@ class OffsetKeeper:
             for partition, value in offsets
         ]
         try:
-            first = self._journal.append(index, batch)
+            first = self._journal.append(index, batch, producer)
         except KafkaError as failure:
             log.warning(
                 "Offsets could not be stored group=%.128s partitions=%d error=%s",
@@ -142,25 +158,40 @@ class OffsetKeeper:
             done(results)
             return
         placed = [(*offset, position) for position, offset in enumerate(offsets, first)]
-        for partition, _, position in placed:
-            group.offsets.begin(partition, position)
+        if producer is None:
+            for partition, _, position in placed:
+                group.offsets.begin(partition, position)
+        else:
+            # Now, not when it is replicated: the marker stands behind it, and may be told first.
+            self._note_transactional(group, producer, placed)
 
         def replicated(code: ErrorCode) -> None:
-            answer = commit_error(code)
-            for partition, value, position in placed:
-                results[partition] = answer
-                if code is ErrorCode.NONE:
-                    group.offsets.finish(partition, position, value)
-                else:
-                    group.offsets.give_up(partition, position)
+            results.update(dict.fromkeys((p for p, _ in offsets), commit_error(code)))
+            if producer is None:
+                for partition, value, position in placed:
+                    if code is ErrorCode.NONE:
+                        group.offsets.finish(partition, position, value)
+                    else:
+                        group.offsets.give_up(partition, position)
             done(results)
 
-        if self._settings.commit_required_acks == ACKS_ALL:
+        if producer is not None or self._settings.commit_required_acks == ACKS_ALL:
             self._journal.when_replicated(
                 index, first + len(offsets), self._settings.commit_timeout_ms, replicated
             )
         else:
             replicated(ErrorCode.NONE)
+
+    def _note_transactional(
+        self,
+        group: Group,
+        producer: TransactionalProducer,
+        placed: Iterable[tuple[TopicPartition, CommittedOffset, int]],
+    ) -> None:
+        for partition, value, position in placed:
+            group.offsets.put_transactional(producer.producer_id, partition, value, position)
+        owned = self._coordinator.owner_of(group.group_id)
+        owned.note_transaction(producer.producer_id, group.group_id)
 
     # -- reading ----------------------------------------------------------------------------
 

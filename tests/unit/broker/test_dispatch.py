@@ -88,9 +88,7 @@ def test_the_table_is_the_3_9_column() -> None:
 )
 def test_compatibility_offers_the_column_of_that_release(compatibility, column) -> None:
     offered = offered_versions(compatibility)
-    assert offered == {key: span for key, span in column.items() if key not in NOT_SUPPORTED}
-    missing = {key for key in column if key in NOT_SUPPORTED}
-    assert all("second wave" in NOT_SUPPORTED[key] for key in missing)
+    assert offered == dict(column)
 
 
 # -- ApiVersions -------------------------------------------------------------------------
@@ -145,7 +143,7 @@ def test_sasl_is_out_of_place_on_a_plain_listener(key: int) -> None:
     [
         (struct.pack(">hhih", 999, 0, 1, -1), "unknown API key 999"),
         (struct.pack(">hhih", 55, 0, 1, -1), "KRaft"),
-        (struct.pack(">hhih", 24, 0, 1, -1), "second wave"),
+        (struct.pack(">hhih", 55, 0, 1, -1), "KRaft only"),
         (struct.pack(">hhih", 12, 5, 1, -1), "Heartbeat version 5 is not supported, 0 to 4 are"),
         (struct.pack(">hhih", 12, -1, 1, -1), "Heartbeat version -1"),
         (struct.pack(">hhi", 12, 0, 1), "no whole header"),

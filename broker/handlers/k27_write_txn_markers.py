@@ -1,0 +1,84 @@
+"""WriteTxnMarkers (27): end transactions on partitions led here.
+
+v0 base · v1 flexible. Sent by transaction coordinators, and by the kafka-transactions tool to
+abort one that nobody will end.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from kavka.broker.request import Pending
+from kavka.broker.transactions.marker_writer import MarkerResults, TxnMarker
+from kavka.protocol.messages.k27_write_txn_markers import (
+    WritableTxnMarker,
+    WritableTxnMarkerPartitionResult,
+    WritableTxnMarkerResult,
+    WritableTxnMarkerTopicResult,
+    WriteTxnMarkersRequest,
+    WriteTxnMarkersResponse,
+)
+from kavka.protocol.topics import TopicPartition
+
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+    from kavka.broker.request import Request
+
+KEY = 27
+
+
+def handle(
+    broker: "Broker", request: "Request", body: WriteTxnMarkersRequest
+) -> WriteTxnMarkersResponse | Pending:
+    if not body.markers:
+        return WriteTxnMarkersResponse()
+    writer = broker.transactions.marker_writer
+    assert writer is not None
+    pending = Pending()
+    results: dict[int, MarkerResults] = {}
+
+    def written(index: int, codes: MarkerResults) -> None:
+        results[index] = codes
+        if len(results) == len(body.markers):
+            pending.complete(
+                WriteTxnMarkersResponse(
+                    markers=[
+                        _result(marker, results[number])
+                        for number, marker in enumerate(body.markers)
+                    ]
+                )
+            )
+
+    for index, marker in enumerate(body.markers):
+        writer.write(
+            TxnMarker(
+                marker.producer_id,
+                marker.producer_epoch,
+                marker.transaction_result,
+                marker.coordinator_epoch,
+            ),
+            [
+                TopicPartition(topic.name, partition)
+                for topic in marker.topics
+                for partition in topic.partition_indexes
+            ],
+            partial(written, index),
+        )
+    return pending
+
+
+def _result(marker: WritableTxnMarker, codes: MarkerResults) -> WritableTxnMarkerResult:
+    return WritableTxnMarkerResult(
+        producer_id=marker.producer_id,
+        topics=[
+            WritableTxnMarkerTopicResult(
+                name=topic.name,
+                partitions=[
+                    WritableTxnMarkerPartitionResult(
+                        partition_index=index, error_code=codes[TopicPartition(topic.name, index)]
+                    )
+                    for index in topic.partition_indexes
+                ],
+            )
+            for topic in marker.topics
+        ],
+    )

@@ -1,0 +1,1 @@
+"""The transaction coordinator (KIP-98): one transaction at a time for each transactional id."""
