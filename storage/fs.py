@@ -25,7 +25,9 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 PAGE_SIZE: Final = mmap.PAGESIZE
 _IOV_MAX: Final = 1024  # Linux's bound on buffers of one pwritev
-_FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PASSING: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+)
 _DIRECTORY_ERRORS: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
 
 
@@ -298,10 +300,10 @@ class FileSystem:
         return DiskSpace(found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail)
 
 
-def is_disk_full(error: OSError) -> bool:
-    """Whether the disk only lacks space; any other error means that it can no longer be
-    believed."""
-    return error.errno in _FULL_DISK
+def is_passing(error: OSError) -> bool:
+    """Whether something only ran short: space, descriptors, memory. Any other error means that
+    the disk can no longer be believed."""
+    return error.errno in _PASSING
 
 
 def storage_error(error: OSError, doing: str) -> KafkaError:

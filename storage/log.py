@@ -1,21 +1,13 @@
-"""A partition's log: segments one behind the other, and what is known about them.
+"""A partition's log: segments one behind the other, written at the end and read anywhere.
 
-Owned by one thread: the one that loads it, then the event loop. Only a :class:`FlushJob` runs in
-another thread, and touches nothing but files. Loading and recovery are in
-:mod:`kavka.storage.recovery`, questions by time and epoch in :mod:`kavka.storage.queries`.
-
-Errors of the disk become KafkaError(KAFKA_STORAGE_ERROR) and leave the log as it was. A full disk
-is only that; any other one means that the disk can no longer be believed, and takes the log
-offline (its owner is told, for the whole directory goes with it).
+Loading and recovery are in :mod:`kavka.storage.recovery`, questions by time and epoch in
+:mod:`kavka.storage.queries`; on threads and failing disks see :mod:`kavka.storage.log_state`.
 """
 
-import logging
-import os
-import random
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Final, TypeVar
 
-from kavka.config.topic import TopicConfig
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.records.batch import (
     CONTROL_MASK,
@@ -26,170 +18,29 @@ from kavka.protocol.records.batch import (
     read_header,
     stamp,
 )
-from kavka.protocol.topics import TopicPartition
 from kavka.storage import queries
 from kavka.storage.append import NO_TIMESTAMP, AppendInfo, AppendOrigin
-from kavka.storage.clock import Clock
-from kavka.storage.epochs import EpochEndOffset, LeaderEpochCache
+from kavka.storage.epochs import EpochEndOffset
 from kavka.storage.fetch_slice import NOTHING, FetchSlice
-from kavka.storage.flush import FlushJob
-from kavka.storage.fs import FileSystem, is_disk_full, storage_error
-from kavka.storage.names import DELETED_SUFFIX
-from kavka.storage.open_files import OpenFiles
-from kavka.storage.producers import ProducerStateManager
-from kavka.storage.replay import EndMarker, read_marker, rebuild_producers
-from kavka.storage.retention import LogBounds, RetentionRules, deletable
-from kavka.storage.segment import Segment, TimestampedOffset
-from kavka.storage.segments import Segments
-from kavka.storage.topic_id import ZERO_TOPIC_ID, write_topic_id
+from kavka.storage.log_shrink import ShrinkingLog
+from kavka.storage.log_state import SegmentDeletion
+from kavka.storage.replay import EndMarker, read_marker
+from kavka.storage.segment import MAX_RELATIVE_OFFSET, Segment, TimestampedOffset
+from kavka.storage.topic_id import write_topic_id
 from kavka.storage.txn_index import AbortedTxn
 
 __all__ = ["AppendInfo", "AppendOrigin", "FetchSlice", "Log", "SegmentDeletion"]
 
-log = logging.getLogger("kavka.storage.log")
-
 _Answer = TypeVar("_Answer")
 
-_ALWAYS: Final = -2  # no timestamp is below it
-_SYNCED_OFTEN_MESSAGES: Final = 10_000
-_SYNCED_OFTEN_MS: Final = 10_000
+# Offset, length (as it is) and leader epoch: one call instead of batch.stamp()'s two.
+_STAMP: Final = Struct(">qii")
 
 
-class SegmentDeletion:
-    """A segment that is out of the log; its files are renamed and wait to be removed."""
+class Log(ShrinkingLog):
+    """One replica of one partition."""
 
-    __slots__ = ("_paths", "base_offset", "delay_ms", "next_offset", "reason", "size")
-
-    def __init__(self, segment: Segment, next_offset: int, reason: str, delay_ms: int) -> None:
-        self.base_offset = segment.base_offset
-        self.next_offset = next_offset
-        self.size = segment.size  # bytes of records
-        self.reason = reason
-        self.delay_ms = delay_ms  # file.delete.delay.ms: readers may be at it
-        self._paths = segment.paths()
-
-    def run(self, fs: FileSystem) -> None:
-        """Remove the files. *May block long.* Raises OSError; harmless to repeat."""
-        for path in self._paths:
-            fs.unlink(path, missing_ok=True)
-
-
-class Log:
-    """One replica of one partition.
-
-    Offsets: ``log_start_offset <= last_stable_offset <= high_watermark <= log_end_offset``
-    (log end is the next offset to be written), and ``recovery_point``: all below it is on disk.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_active",
-        "_clock",
-        "_directory_dirty",
-        "_files",
-        "_fs",
-        "_random",
-        "_roll_after",
-        "_truncations",
-        "config",
-        "directory",
-        "high_watermark",
-        "last_flushed",
-        "leader_epochs",
-        "log_end_offset",
-        "log_start_offset",
-        "offline",
-        "on_config",
-        "on_rolled",
-        "on_storage_error",
-        "on_truncated",
-        "producers",
-        "recovery_point",
-        "segments",
-        "topic_id",
-        "topic_partition",
-    )
-
-    def __init__(
-        self,
-        topic_partition: TopicPartition,
-        directory: str,
-        config: TopicConfig,
-        *,
-        fs: FileSystem,
-        clock: Clock,
-        rng: random.Random,
-        open_files: OpenFiles,
-        segments: Segments,
-        leader_epochs: LeaderEpochCache,
-        producers: ProducerStateManager,
-        log_start_offset: int,
-        log_end_offset: int,
-        recovery_point: int,
-        topic_id: bytes = ZERO_TOPIC_ID,
-        new_names: bool = True,
-    ) -> None:
-        """Put together what :func:`kavka.storage.recovery.load_log` found; use that.
-
-        ``new_names`` says that files were made which the directory may lose at a power loss.
-        """
-        self.topic_partition = topic_partition
-        self.topic_id = topic_id
-        self.directory = directory
-        self.config = config
-        self.segments = segments
-        self.leader_epochs = leader_epochs
-        self.producers = producers
-        self.log_start_offset = log_start_offset
-        self.log_end_offset = log_end_offset
-        self.recovery_point = recovery_point
-        self.high_watermark = log_start_offset
-        self.last_flushed = clock.monotonic()  # seconds, for flush.ms
-        self.offline: str | None = None  # why it can no longer be used
-        self.on_config: Callable[[Log], None] | None = None
-        self.on_rolled: Callable[[Log], None] | None = None
-        self.on_storage_error: Callable[[Log, OSError], None] | None = None
-        self.on_truncated: Callable[[Log, list[SegmentDeletion]], None] | None = None
-        self._fs = fs
-        self._clock = clock
-        self._random = rng
-        self._files = open_files
-        self._roll_after = _ALWAYS  # a larger timestamp means: look at segment.ms
-        self._truncations = 0
-        self._directory_dirty = new_names  # names in the directory are not synced
-        self._active = segments.last
-        self._active.is_active = True
-        self._tune(self._active)
-
-    # -- how far ----------------------------------------------------------------------------
-
-    @property
-    def size(self) -> int:
-        """Bytes of records in all segments."""
-        return self.segments.size
-
-    @property
-    def last_stable_offset(self) -> int:
-        """How far read_committed consumers may read: nothing of an open transaction."""
-        unstable = self.producers.first_unstable_offset
-        high_watermark = self.high_watermark
-        return high_watermark if unstable is None or unstable > high_watermark else unstable
-
-    @property
-    def unflushed(self) -> int:
-        """Records that are not on disk yet, for flush.messages."""
-        return self.log_end_offset - self.recovery_point
-
-    def advance_high_watermark(self, offset: int) -> None:
-        """Consumers may read below ``offset`` now. It never goes back, nor past the end."""
-        if offset > self.high_watermark:
-            self.high_watermark = min(offset, self.log_end_offset)
-            self.producers.on_high_watermark(self.high_watermark)
-
-    def restore_high_watermark(self, offset: int) -> None:
-        """Take the checkpointed high watermark at load, whatever lies between the bounds."""
-        self.high_watermark = max(self.log_start_offset, min(offset, self.log_end_offset))
-        self.producers.on_high_watermark(self.high_watermark)
+    __slots__ = ()
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -223,8 +74,15 @@ class Log:
         last = first + header.last_offset_delta
         size = len(view)
         timestamp = header.max_timestamp
-        stamp(view, 0, first, leader_epoch)
-        segment = self._segment_for(size, first, last, timestamp, now_ms)
+        _STAMP.pack_into(view, 0, first, header.batch_length, leader_epoch)
+        segment = self._active
+        if (  # a new segment, or one that may have to be rolled, goes the slow way
+            timestamp > self._roll_after
+            or segment.size + size > self.config.segment_bytes
+            or segment.is_full
+            or last - segment.base_offset > MAX_RELATIVE_OFFSET
+        ):
+            segment = self._segment_for(size, first, last, timestamp, now_ms)
         try:
             segment.append((view,), size, first, last, timestamp, last)
         except OSError as error:
@@ -371,13 +229,6 @@ class Log:
         """The segment that ``size`` more bytes go into: the active one, or a new one."""
         segment = self._active
         config = self.config
-        if (  # every new segment goes the slow way once
-            segment.size + size <= config.segment_bytes
-            and timestamp <= self._roll_after
-            and not segment.is_full
-            and last - segment.base_offset <= 0x7FFF_FFFF
-        ):
-            return segment
         if size > config.segment_bytes and not follows:
             raise KafkaError(
                 ErrorCode.RECORD_LIST_TOO_LARGE,
@@ -399,77 +250,6 @@ class Log:
             raise self._failed(error, "read") from error
         return self.roll(now_ms, first) if roll else segment
 
-    def roll(self, now_ms: int | None = None, base_offset: int = 0) -> Segment:
-        """Begin a new segment at the log's end, or at ``base_offset`` if that is larger.
-
-        An empty active segment with that offset stays. Raises KafkaError KAFKA_STORAGE_ERROR.
-        """
-        self._require_online()
-        base_offset = max(base_offset, self.log_end_offset)
-        active = self._active
-        if active.base_offset == base_offset and not active.size:
-            return active
-        try:
-            active.finish()
-            segment = self._new_segment(base_offset, now_ms)
-            segment.create()
-        except OSError as error:
-            raise self._failed(error, "begin a new segment of") from error
-        active.is_active = False
-        self._activate(segment)
-        try:
-            self.producers.take_snapshot()
-        except OSError as error:
-            # Costs a longer replay at the next start, nothing else.
-            log.warning(
-                "Producer snapshot not written: %s partition=%s offset=%d",
-                error,
-                self.topic_partition,
-                base_offset,
-            )
-        if self.on_rolled is not None:
-            self.on_rolled(self)
-        return segment
-
-    def _new_segment(self, base_offset: int, now_ms: int | None = None) -> Segment:
-        config = self.config
-        jitter = min(config.segment_jitter_ms, config.segment_ms)
-        segment = Segment(
-            self._fs,
-            self.directory,
-            base_offset,
-            self._files,
-            created_ms=self._clock.wall_ms() if now_ms is None else now_ms,
-            index_bytes=config.segment_index_bytes,
-            roll_jitter_ms=self._random.randrange(jitter) if jitter > 0 else 0,
-        )
-        segment.begin()
-        return segment
-
-    def _activate(self, segment: Segment) -> None:
-        segment.is_active = True
-        self.segments.add(segment)
-        self._active = segment
-        self._roll_after = _ALWAYS
-        self._directory_dirty = True
-        self._tune(segment)
-
-    def _tune(self, segment: Segment) -> None:
-        """Give the active segment the settings it needs on each append."""
-        config = self.config
-        segment.index_interval = config.index_interval_bytes
-        segment.mapped = (
-            config.flush_messages >= _SYNCED_OFTEN_MESSAGES and config.flush_ms >= _SYNCED_OFTEN_MS
-        )
-
-    def update_config(self, config: TopicConfig) -> None:
-        """Live by other settings from now on."""
-        self.config = config
-        self._roll_after = _ALWAYS
-        self._tune(self._active)
-        if self.on_config is not None:
-            self.on_config(self)
-
     # -- reading ----------------------------------------------------------------------------
 
     def read(
@@ -478,7 +258,7 @@ class Log:
         """Records from the batch with ``offset`` on, below ``upper_bound_offset``.
 
         At most ``max_bytes``, but with ``min_one`` at least one batch if there is one. The first
-        batch may begin below ``offset``, the last may be cut. Raises KafkaError
+        batch may begin below ``offset``, the last may be cut. Raises
         OFFSET_OUT_OF_RANGE (below the log's start or past its end), KAFKA_STORAGE_ERROR.
         """
         if self.offline is not None:
@@ -537,7 +317,7 @@ class Log:
     def aborted_transactions(self, offset: int, fetch_slice: FetchSlice) -> list[AbortedTxn]:
         """Aborted transactions that reach into what was read from ``offset`` on.
 
-        For read_committed consumers, who leave their records out. Raises KafkaError
+        For read_committed consumers, who leave their records out. Raises
         KAFKA_STORAGE_ERROR.
         """
         try:
@@ -573,248 +353,3 @@ class Log:
             return question()
         except OSError as error:
             raise self._failed(error, "read") from error
-
-    # -- shortening -------------------------------------------------------------------------
-
-    def increment_log_start_offset(self, offset: int) -> bool:
-        """Records below ``offset`` are deleted (logically; segments go later). True if news.
-
-        Raises KafkaError OFFSET_OUT_OF_RANGE past the high watermark.
-        """
-        if offset > self.high_watermark:
-            raise KafkaError(
-                ErrorCode.OFFSET_OUT_OF_RANGE,
-                f"cannot delete up to offset {offset} of {self.topic_partition}: its high "
-                f"watermark is {self.high_watermark}",
-            )
-        if offset <= self.log_start_offset:
-            return False
-        self._move_start(offset)
-        return True
-
-    def _move_start(self, offset: int) -> None:
-        self.log_start_offset = offset
-        self.leader_epochs.truncate_from_start(offset)
-        self.producers.on_log_start(offset)
-
-    def truncate_to(self, offset: int) -> bool:
-        """Remove records at and past ``offset`` (whole batches); True if there were any.
-
-        A batch that reaches over ``offset`` goes as a whole, and the log then ends where it
-        began (Kafka keeps ``offset`` as its end, and cannot take that batch again). Raises KafkaError
-        KAFKA_STORAGE_ERROR.
-        """
-        self._require_online()
-        if offset >= self.log_end_offset:
-            return False
-        if self.segments.first.base_offset > offset:
-            self.truncate_fully_and_start_at(offset)
-            return True
-        now_ms = self._clock.wall_ms()
-        try:
-            self._truncations += 1
-            gone = self.segments.remove_from(offset + 1)
-            active = self.segments.last
-            active.is_active = True
-            offset = active.truncate_to(offset, now_ms)
-            self.segments.recount()
-            self._become(active, offset)
-            deletions = self._take_out(gone)
-            rebuild_producers(self.producers, self.segments, self.log_start_offset, offset, now_ms)
-            self._tell_truncated(deletions)
-        except OSError as error:
-            raise self._failed(error, "truncate") from error
-        return True
-
-    def truncate_fully_and_start_at(self, offset: int) -> None:
-        """Remove everything; the next record gets ``offset``. Raises KAFKA_STORAGE_ERROR."""
-        self._require_online()
-        try:
-            self._truncations += 1
-            gone = self.segments.remove_from(0)
-            deletions = self._take_out(gone)
-            segment = self._new_segment(offset)
-            segment.create()  # its name is what remembers the offset
-            self._activate(segment)
-            self.producers.reset(offset)
-            self.leader_epochs.clear()
-            self.log_start_offset = self.recovery_point = offset
-            self._become(segment, offset)
-            self._tell_truncated(deletions)
-        except OSError as error:
-            raise self._failed(error, "truncate") from error
-
-    def _become(self, active: Segment, end_offset: int) -> None:
-        """End at ``end_offset`` in ``active`` from now on."""
-        self._active = active
-        self._roll_after = _ALWAYS
-        self._tune(active)
-        self.log_end_offset = end_offset
-        self.recovery_point = min(self.recovery_point, end_offset)
-        self.log_start_offset = min(self.log_start_offset, end_offset)
-        self.high_watermark = min(self.high_watermark, end_offset)
-        self.leader_epochs.truncate_from_end(end_offset)
-
-    def _take_out(self, segments: list[Segment]) -> list[SegmentDeletion]:
-        """Rename the files of segments that are no longer in the log."""
-        deletions = []
-        for segment in segments:
-            segment.rename(DELETED_SUFFIX)
-            segment.release()
-            deletions.append(SegmentDeletion(segment, segment.base_offset, "truncated", 0))
-        return deletions
-
-    def _tell_truncated(self, deletions: list[SegmentDeletion]) -> None:
-        """Leave it to the owner to remove files off the loop, and to checkpoint the new end."""
-        if self.on_truncated is not None:
-            self.on_truncated(self, deletions)
-        else:
-            for deletion in deletions:
-                deletion.run(self._fs)
-
-    def delete_old_segments(self, now_ms: int) -> list[SegmentDeletion]:
-        """Take the segments out that retention no longer covers; their files are renamed.
-
-        The caller runs the deletions in a thread after their delay. Raises KafkaError
-        KAFKA_STORAGE_ERROR.
-        """
-        self._require_online()
-        config = self.config
-        rules = RetentionRules(
-            "delete" in config.cleanup_policy, config.retention_ms, config.retention_bytes
-        )
-        bounds = LogBounds(self.log_start_offset, self.high_watermark, self.log_end_offset)
-        try:
-            reasons = deletable(self.segments, rules, bounds, now_ms)
-        except OSError as error:
-            raise self._failed(error, "read") from error
-        return self._delete_first(reasons, now_ms) if reasons else []
-
-    def _delete_first(self, reasons: list[str], now_ms: int) -> list[SegmentDeletion]:
-        if len(reasons) == len(self.segments):
-            self.roll(now_ms)
-        deletions: list[SegmentDeletion] = []
-        for reason in reasons:
-            segment = self.segments.first
-            try:
-                segment.rename(DELETED_SUFFIX)
-            except OSError as error:
-                raise self._failed(error, "delete a segment of") from error
-            segment.release()
-            self.segments.remove_first()
-            next_offset = self.segments.first.base_offset
-            deletions.append(
-                SegmentDeletion(segment, next_offset, reason, self.config.file_delete_delay_ms)
-            )
-            log.info(
-                "Segment deleted partition=%s base_offset=%d next_offset=%d bytes=%d %s",
-                self.topic_partition,
-                segment.base_offset,
-                next_offset,
-                segment.size,
-                reason,
-            )
-        first = self.segments.first.base_offset
-        if first > self.log_start_offset:
-            self._move_start(first)
-        self.recovery_point = max(self.recovery_point, first)
-        self._delete_snapshots()
-        return deletions
-
-    def _delete_snapshots(self) -> None:
-        """Keep the producer snapshots that recovery or truncation may want (log-storage.md §7)."""
-        keep = min(
-            self.segments.before(self._active).base_offset,
-            self.segments.floor(max(self.recovery_point, self.log_start_offset)).base_offset,
-        )
-        try:
-            self.producers.delete_snapshots_below(keep)
-        except OSError as error:
-            raise self._failed(error, "delete a snapshot of") from error
-
-    # -- on disk ----------------------------------------------------------------------------
-
-    def begin_flush(self) -> FlushJob:
-        """What must be synced so that all records written so far are on disk.
-
-        Run it in a thread, then hand it to :meth:`finish_flush`. Raises KafkaError
-        KAFKA_STORAGE_ERROR.
-        """
-        self._require_online()
-        try:
-            job = FlushJob(self._fs, self.log_end_offset, self._truncations)
-            if self.log_end_offset > self.recovery_point:
-                for segment in self.segments.reaching(self.recovery_point):
-                    if segment.exists:
-                        job.add_file(segment.file())
-                    if not segment.is_active:
-                        for file in segment.index_files():
-                            job.add_file(file)
-                if self._directory_dirty:
-                    job.add_directory(self.directory)
-                    job.add_directory(os.path.dirname(self.directory))
-                    self._directory_dirty = False
-            if self.leader_epochs.dirty:
-                job.add_epochs(self.leader_epochs.path, self.leader_epochs.encode())
-                self.leader_epochs.dirty = False
-            return job
-        except OSError as error:
-            raise self._failed(error, "flush") from error
-
-    def finish_flush(self, job: FlushJob) -> None:
-        """Take in what a flush did. Raises KafkaError when it failed (the log is offline then)."""
-        if job.error is not None:
-            # What a failed sync was to write may be lost although a later one succeeds.
-            raise self._failed(job.error, "flush", fatal=True)
-        self.last_flushed = self._clock.monotonic()
-        if job.truncations == self._truncations and job.offset > self.recovery_point:
-            self.recovery_point = job.offset
-
-    def flush(self) -> None:
-        """Sync all records written so far. *Blocks.* Raises KafkaError KAFKA_STORAGE_ERROR."""
-        job = self.begin_flush()
-        job.run()
-        self.finish_flush(job)
-
-    def close(self) -> None:
-        """Flush and close at a clean stop. *Blocks.* Raises KafkaError KAFKA_STORAGE_ERROR."""
-        try:
-            if self.offline is None:
-                self._active.finish()
-                self._active.is_active = False  # its indexes are complete: flush syncs them too
-                self.flush()
-                if self.log_end_offset > self.log_start_offset:
-                    self.producers.take_snapshot()
-        except OSError as error:
-            raise self._failed(error, "close") from error
-        finally:
-            self.abandon()
-
-    def abandon(self) -> None:
-        """Let go of all files and write nothing: for a log that is deleted, or offline."""
-        for segment in self.segments:
-            segment.release()
-        if self.offline is None:
-            self.offline = f"the log of {self.topic_partition} is closed"
-
-    # -- trouble ----------------------------------------------------------------------------
-
-    def _require_online(self) -> None:
-        if self.offline is not None:
-            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, self.offline)
-
-    def _failed(self, error: OSError, doing: str, fatal: bool = False) -> KafkaError:
-        told = storage_error(error, f"{doing} {self.topic_partition} in {self.directory}")
-        if fatal or not is_disk_full(error):
-            self.go_offline(error, str(told))
-        return told
-
-    def go_offline(self, error: OSError, reason: str) -> None:
-        """Answer KAFKA_STORAGE_ERROR from now on, and tell the owner why."""
-        if self.offline is None:
-            self.offline = reason
-            if self.on_storage_error is not None:
-                self.on_storage_error(self, error)
-
-    def __repr__(self) -> str:
-        return f"Log({self.topic_partition}, {self.log_start_offset}..{self.log_end_offset})"

@@ -63,7 +63,7 @@ class LogDirectory:
         self.recovery_points: dict[TopicPartition, int] = {}
         self.log_start_offsets: dict[TopicPartition, int] = {}
         self.high_watermarks: dict[TopicPartition, int] = {}
-        self._written: dict[str, bytes] = {}  # content of checkpoint files as last written
+        self._written: dict[str, dict[TopicPartition, int]] = {}  # checkpoints as last written
 
     # -- partitions -------------------------------------------------------------------------
 
@@ -153,37 +153,37 @@ class LogDirectory:
             log.warning("A checkpoint file is damaged and taken as empty: %s", error)
             return {}
 
-    def encode_recovery_points(self) -> bytes:
-        """Content of the recovery point checkpoint."""
-        return checkpoints.encode_offsets(
-            {one.topic_partition: one.recovery_point for one in self._logs.values()}
-        )
+    def _state(self, name: str) -> dict[TopicPartition, int]:
+        logs = self._logs.items()
+        if name == RECOVERY_POINTS:
+            return {each: one.recovery_point for each, one in logs}
+        if name == HIGH_WATERMARKS:
+            return {each: one.high_watermark for each, one in logs}
+        assert name == LOG_START_OFFSETS  # only where the names of segments do not tell
+        return {
+            each: one.log_start_offset
+            for each, one in logs
+            if one.log_start_offset > one.segments.first.base_offset
+        }
 
-    def encode_log_start_offsets(self) -> bytes:
-        """Content of the log start checkpoint: only where segments do not tell."""
-        return checkpoints.encode_offsets(
-            {
-                one.topic_partition: one.log_start_offset
-                for one in self._logs.values()
-                if one.log_start_offset > one.segments.first.base_offset
-            }
-        )
+    def changed_checkpoints(self, names: Iterable[str]) -> dict[str, dict[TopicPartition, int]]:
+        """What is to be written of the checkpoint files ``names``, which counts as written now."""
+        changed: dict[str, dict[TopicPartition, int]] = {}
+        for name in names:
+            state = self._state(name)
+            if self._written.get(name) != state:
+                self._written[name] = changed[name] = state
+        return changed
 
-    def encode_high_watermarks(self) -> bytes:
-        """Content of the high watermark checkpoint."""
-        return checkpoints.encode_offsets(
-            {one.topic_partition: one.high_watermark for one in self._logs.values()}
-        )
+    def write_checkpoints(self, files: Mapping[str, Mapping[TopicPartition, int]]) -> None:
+        """Replace checkpoint files. *May block long*; one thread at a time. Raises OSError."""
+        for name, offsets in files.items():
+            checkpoints.write_offsets(self._fs, os.path.join(self.path, name), offsets)
 
-    def write_checkpoints(self, files: Mapping[str, bytes]) -> None:
-        """Replace checkpoint files (name → content) that have changed. *May block long.*
-
-        One thread at a time. Raises OSError.
-        """
-        for name, data in files.items():
-            if self._written.get(name) != data:
-                self._fs.atomic_write(os.path.join(self.path, name), data)
-                self._written[name] = data
+    def checkpoints_failed(self, names: Iterable[str]) -> None:
+        """What counted as written may not be: write it next time."""
+        for name in names:
+            self._written.pop(name, None)
 
     # -- owner and end ----------------------------------------------------------------------
 

@@ -11,10 +11,9 @@ import os
 import random
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from kavka.config.broker import BrokerConfig
-from kavka.config.option import LONG_MAX
 from kavka.config.topic import TopicConfig
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.topics import TopicPartition
@@ -22,34 +21,27 @@ from kavka.storage import meta
 from kavka.storage.checkpoints import HIGH_WATERMARKS, LOG_START_OFFSETS, RECOVERY_POINTS
 from kavka.storage.clock import Clock, SystemClock
 from kavka.storage.flush import Flusher
-from kavka.storage.fs import FileSystem, is_disk_full, storage_error
+from kavka.storage.fs import FileSystem, is_passing, storage_error
+from kavka.storage.loading import Found, load_all, refuse_twins
 from kavka.storage.log import Log, SegmentDeletion
+from kavka.storage.log_state import LogState
 from kavka.storage.logdir import LogDirectory
 from kavka.storage.meta import LogDirectoryError
 from kavka.storage.names import deletion_directory
 from kavka.storage.open_files import OpenFiles
 from kavka.storage.recovery import Loaded, Recovery, load_log
+from kavka.storage.removal import Remover
 from kavka.storage.topic_id import ZERO_TOPIC_ID
+from kavka.storage.upkeep import Upkeep
 from kavka.storage.workers import Workers
 
 __all__ = ["LogDirectoryError", "LogManager"]
 
 log = logging.getLogger("kavka.storage.manager")
 
-FIRST_RUN: Final = 30.0  # seconds after start before background work begins, as in Kafka
-PRODUCER_EXPIRY_INTERVAL: Final = 600.0  # seconds
-FLUSH_CHECK: Final = 1.0  # seconds, while a topic has flush.ms
 SYNC_THREADS: Final = 4
-_AT_ONCE: Final = 20  # logs looked at before the loop gets its turn
 
 TopicConfigs = Callable[[str], TopicConfig]
-
-
-class _Found(NamedTuple):
-    """A partition's directory to be loaded."""
-
-    directory: LogDirectory
-    topic_partition: TopicPartition
 
 
 class LogManager:
@@ -72,14 +64,13 @@ class LogManager:
         self._directories: list[LogDirectory] = []
         self._logs: dict[TopicPartition, Log] = {}
         self._homes: dict[TopicPartition, LogDirectory] = {}
-        self._timed: set[Log] = set()  # those with flush.ms
-        self._tasks: list[asyncio.Task[None]] = []
-        self._timers: set[asyncio.TimerHandle] = set()
         self._started = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._disk = Workers("kavka-disk", 1)  # removals and checkpoints, one behind the other
         self._sync = Workers("kavka-sync", SYNC_THREADS)
         self._flusher: Flusher | None = None
+        self._remover: Remover | None = None
+        self.upkeep = Upkeep(self, config, self._clock)
         self.on_directory_offline: Callable[[LogDirectory], None] | None = None
         """Told once when a directory fails; when none is left the broker should stop."""
 
@@ -136,8 +127,9 @@ class LogManager:
     async def _start(self, topic_config: TopicConfigs) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._flusher = Flusher(loop, self._sync)
+        self._remover = Remover(self._fs, loop, self._disk)
         began = self._clock.monotonic()
-        found: list[_Found] = []
+        found: list[Found] = []
         unwanted: list[str] = []
         for directory in self._directories:
             try:
@@ -146,10 +138,20 @@ class LogManager:
             except OSError as error:
                 self._directory_failed(directory, error)
                 continue
-            found += (_Found(directory, topic_partition) for topic_partition in live)
+            found += (Found(directory, each, topic_config(each.topic)) for each in live)
             unwanted += to_delete
-        self._refuse_twins(found)
-        total = await self._load_all(found, topic_config)
+        refuse_twins(found)
+        total = Recovery()
+        for one, loaded in await load_all(
+            found, self._load, self._config.get_int("num.recovery.threads.per.data.dir")
+        ):
+            if isinstance(loaded, OSError):
+                self._directory_failed(one.directory, loaded)
+                continue
+            self._adopt(one.directory, loaded.log)
+            high_watermark = one.directory.high_watermarks.get(one.topic_partition, 0)
+            loaded.log.restore_high_watermark(high_watermark)
+            total = Recovery(*map(sum, zip(total, loaded.recovery, strict=True)))
         for directory in self._directories:
             if directory.offline is None:
                 try:
@@ -168,64 +170,13 @@ class LogManager:
             )
         delay = self._config.get_int("log.segment.delete.delay.ms") / 1000
         for path in unwanted:
-            self._remove_later(path, delay)
+            self.remover.remove_directory(path, delay)
         self._started = True
-        self._begin_tasks(loop)
+        self.upkeep.begin(loop)
 
-    def _refuse_twins(self, found: list[_Found]) -> None:
-        seen: dict[TopicPartition, LogDirectory] = {}
-        for directory, topic_partition in found:
-            other = seen.setdefault(topic_partition, directory)
-            if other is not directory:
-                raise LogDirectoryError(
-                    f"partition {topic_partition} is in two log directories, {other.path} and "
-                    f"{directory.path}: move one of them away"
-                )
-
-    async def _load_all(self, found: list[_Found], topic_config: TopicConfigs) -> Recovery:
-        """Load each directory's logs in num.recovery.threads.per.data.dir threads."""
-        assert self._loop is not None
-        lanes_each = self._config.get_int("num.recovery.threads.per.data.dir")
-        lanes: dict[tuple[LogDirectory, int], list[tuple[_Found, TopicConfig]]] = {}
-        for number, one in enumerate(found):
-            lane = lanes.setdefault((one.directory, number % lanes_each), [])
-            lane.append((one, topic_config(one.topic_partition.topic)))
-        results = await asyncio.gather(
-            *(self._loop.run_in_executor(None, self._load_lane, lane) for lane in lanes.values())
-        )
-        total = Recovery()
-        for lane_results in results:
-            for one, loaded in lane_results:
-                if isinstance(loaded, OSError):
-                    self._directory_failed(one.directory, loaded)
-                    continue
-                self._adopt(one.directory, loaded.log)
-                loaded.log.restore_high_watermark(
-                    one.directory.high_watermarks.get(one.topic_partition, 0)
-                )
-                total = Recovery(*map(sum, zip(total, loaded.recovery, strict=True)))
-        return total
-
-    def _load_lane(
-        self, lane: list[tuple[_Found, TopicConfig]]
-    ) -> list[tuple[_Found, Loaded | OSError]]:
-        """Runs in a thread: touches nothing but files."""
-        results: list[tuple[_Found, Loaded | OSError]] = []
-        for one, config in lane:
-            try:
-                results.append((one, self._load(one.directory, one.topic_partition, config)))
-            except OSError as error:
-                results.append((one, error))
-                break  # the rest of the directory is lost as well
-        return results
-
-    def _load(
-        self,
-        directory: LogDirectory,
-        topic_partition: TopicPartition,
-        config: TopicConfig,
-        topic_id: bytes = ZERO_TOPIC_ID,
-    ) -> Loaded:
+    def _load(self, found: Found, topic_id: bytes = ZERO_TOPIC_ID) -> Loaded:
+        """Load one log; runs in threads at the start."""
+        directory, topic_partition, config = found
         return load_log(
             topic_partition,
             directory.partition_path(topic_partition),
@@ -248,8 +199,8 @@ class LogManager:
         added.on_rolled = self._rolled
         added.on_truncated = self._truncated
         added.on_storage_error = self._storage_failed
-        added.on_config = self._configured
-        self._configured(added)
+        added.on_config = self.upkeep.configured
+        self.upkeep.configured(added)
         if directory.offline is not None:
             added.go_offline(OSError(directory.offline), directory.offline)
 
@@ -261,27 +212,21 @@ class LogManager:
         if not self._started:
             self._unlock()
             return
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-        for timer in self._timers:
-            timer.cancel()  # what waits to be removed is found again at the next start
-        self._timers.clear()
         loop = asyncio.get_running_loop()
+        await self.upkeep.end()
+        self.remover.cancel()
         idle = loop.create_future()
         self.flusher.when_idle(lambda: idle.set_result(None))
         await idle
+        await loop.run_in_executor(None, self._disk.stop)
         await asyncio.gather(
             *(loop.run_in_executor(None, self._close, each) for each in self._directories)
         )
-        await loop.run_in_executor(None, self._disk.stop)
         await loop.run_in_executor(None, self._sync.stop)
         self._unlock()
 
     def _close(self, directory: LogDirectory) -> None:
         """Runs in a thread at the end, when the loop touches logs no more."""
-        files = {HIGH_WATERMARKS: directory.encode_high_watermarks()}
         closed = True
         for each in directory.logs:
             try:
@@ -295,10 +240,10 @@ class LogManager:
                 directory.path,
             )
             return
-        files[RECOVERY_POINTS] = directory.encode_recovery_points()
-        files[LOG_START_OFFSETS] = directory.encode_log_start_offsets()
         try:
-            directory.write_checkpoints(files)
+            directory.write_checkpoints(
+                directory.changed_checkpoints((HIGH_WATERMARKS, RECOVERY_POINTS, LOG_START_OFFSETS))
+            )
             directory.mark_clean()
         except OSError as error:
             log.error(
@@ -318,6 +263,12 @@ class LogManager:
         """Group commit; there is one from :meth:`start` on."""
         assert self._flusher is not None
         return self._flusher
+
+    @property
+    def remover(self) -> Remover:
+        """Removes files late; there is one from :meth:`start` on."""
+        assert self._remover is not None
+        return self._remover
 
     def get(self, topic_partition: TopicPartition) -> Log | None:
         """The log of a partition, if there is one here."""
@@ -354,7 +305,7 @@ class LogManager:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "all log directories are offline")
         directory = min(usable, key=lambda each: each.partition_count)
         try:
-            loaded = self._load(directory, topic_partition, config, topic_id)
+            loaded = self._load(Found(directory, topic_partition, config), topic_id)
         except OSError as error:
             self._note_error(directory, error)
             raise storage_error(error, f"create {topic_partition} in {directory.path}") from error
@@ -378,7 +329,7 @@ class LogManager:
             raise storage_error(error, f"delete {topic_partition} in {directory.path}") from error
         gone.abandon()
         del self._logs[topic_partition], self._homes[topic_partition]
-        self._timed.discard(gone)
+        self.upkeep.forget(gone)
         directory.remove(topic_partition)
         for known in (
             directory.recovery_points,
@@ -388,7 +339,7 @@ class LogManager:
             known.pop(topic_partition, None)
         # A new partition of that name must not be taken for one flushed as far as this was.
         self._checkpoint(directory, (RECOVERY_POINTS, LOG_START_OFFSETS, HIGH_WATERMARKS))
-        self._remove_later(target, gone.config.file_delete_delay_ms / 1000)
+        self.remover.remove_directory(target, gone.config.file_delete_delay_ms / 1000)
         log.info("Partition deleted partition=%s bytes=%d", topic_partition, gone.size)
         return True
 
@@ -410,11 +361,11 @@ class LogManager:
         home = self._homes.get(topic_partition)
         return None if home is None else home.path
 
-    def _storage_failed(self, failed: Log, error: OSError) -> None:
+    def _storage_failed(self, failed: LogState, error: OSError) -> None:
         self._directory_failed(self._homes[failed.topic_partition], error)
 
     def _note_error(self, directory: LogDirectory, error: OSError) -> None:
-        if not is_disk_full(error):
+        if not is_passing(error):
             self._directory_failed(directory, error)
 
     def _directory_failed(self, directory: LogDirectory, error: OSError) -> None:
@@ -436,121 +387,21 @@ class LogManager:
 
     # -- what logs say ----------------------------------------------------------------------
 
-    def _rolled(self, rolled: Log) -> None:
+    def _rolled(self, rolled: LogState) -> None:
         self.flusher.request(rolled)
 
-    def _truncated(self, truncated: Log, deletions: list[SegmentDeletion]) -> None:
-        self._run_deletions(deletions)
+    def _truncated(self, truncated: LogState, deletions: list[SegmentDeletion]) -> None:
+        self.remove_segments(deletions)
         self._checkpoint(
             self._homes[truncated.topic_partition], (RECOVERY_POINTS, LOG_START_OFFSETS)
         )
 
-    def _configured(self, changed: Log) -> None:
-        if changed.config.flush_ms < LONG_MAX:
-            self._timed.add(changed)
-        else:
-            self._timed.discard(changed)
+    def remove_segments(self, deletions: list[SegmentDeletion]) -> None:
+        """Remove the files of segments that are out of their log, in a thread after their
+        delay."""
+        self.remover.remove_segments(deletions)
 
-    # -- removing files ---------------------------------------------------------------------
-
-    def _run_deletions(self, deletions: list[SegmentDeletion]) -> None:
-        for deletion in deletions:
-            self._later(deletion.delay_ms / 1000, self._deletion_job(deletion))
-
-    def _deletion_job(self, deletion: SegmentDeletion) -> Callable[[], None]:
-        def run() -> None:
-            try:
-                deletion.run(self._fs)
-            except OSError as error:
-                log.warning(
-                    "A deleted segment's files could not be removed, the next start tries again: "
-                    "%s base_offset=%d",
-                    error,
-                    deletion.base_offset,
-                )
-
-        return run
-
-    def _remove_later(self, path: str, delay: float) -> None:
-        def run() -> None:
-            try:
-                self._fs.remove_tree(path)
-            except OSError as error:
-                log.warning(
-                    "A deleted partition could not be removed, the next start tries again: "
-                    "%s path=%s",
-                    error,
-                    path,
-                )
-
-        self._later(delay, run)
-
-    def _later(self, delay: float, job: Callable[[], None]) -> None:
-        """Run ``job`` in the disk thread after ``delay`` seconds."""
-        if delay <= 0 or self._loop is None:
-            self._disk.submit(job)
-            return
-
-        def due() -> None:
-            self._timers.discard(timer)
-            self._disk.submit(job)
-
-        timer = self._loop.call_later(delay, due)
-        self._timers.add(timer)
-
-    # -- background work --------------------------------------------------------------------
-
-    def _begin_tasks(self, loop: asyncio.AbstractEventLoop) -> None:
-        config = self._config
-
-        def every(ms: int, work: Callable[[], object], first: float = FIRST_RUN) -> None:
-            if ms < LONG_MAX:
-                interval = max(ms / 1000, 0.001)
-                self._tasks.append(loop.create_task(_repeat(interval, work, first)))
-
-        every(config.get_int("log.retention.check.interval.ms"), self.check_retention)
-        every(
-            config.get_int("log.flush.offset.checkpoint.interval.ms"),
-            lambda: self.checkpoint(RECOVERY_POINTS),
-        )
-        every(
-            config.get_int("log.flush.start.offset.checkpoint.interval.ms"),
-            lambda: self.checkpoint(LOG_START_OFFSETS),
-        )
-        every(
-            config.get_int("replica.high.watermark.checkpoint.interval.ms"),
-            lambda: self.checkpoint(HIGH_WATERMARKS),
-            FLUSH_CHECK,
-        )
-        every(int(FLUSH_CHECK * 1000), self.check_flush, FLUSH_CHECK)
-        every(int(PRODUCER_EXPIRY_INTERVAL * 1000), self.expire_producers)
-
-    async def check_retention(self) -> None:
-        """Delete what the topics' retention no longer covers, a few logs at a time."""
-        now_ms = self._clock.wall_ms()
-        for number, each in enumerate([*self._logs.values()]):
-            if number % _AT_ONCE == _AT_ONCE - 1:
-                await asyncio.sleep(0)
-            if each.offline is None and self._logs.get(each.topic_partition) is each:
-                try:
-                    self._run_deletions(each.delete_old_segments(now_ms))
-                except KafkaError as error:
-                    log.warning(
-                        "Retention check failed: %s partition=%s", error, each.topic_partition
-                    )
-
-    def check_flush(self) -> None:
-        """Flush the logs of topics with ``flush.ms`` that have waited for so long."""
-        now = self._clock.monotonic()
-        for each in self._timed:
-            if each.unflushed and (now - each.last_flushed) * 1000 >= each.config.flush_ms:
-                self.flusher.request(each)
-
-    def expire_producers(self) -> None:
-        """Forget idempotent producers that have been idle for long."""
-        now_ms = self._clock.wall_ms()
-        for each in self._logs.values():
-            each.producers.remove_expired(now_ms)
+    # -- checkpoints ------------------------------------------------------------------------
 
     def checkpoint(self, name: str) -> None:
         """Write one kind of checkpoint file in every directory, in the disk thread."""
@@ -560,28 +411,20 @@ class LogManager:
     def _checkpoint(self, directory: LogDirectory, names: tuple[str, ...]) -> None:
         if directory.offline is not None:
             return
-        encoders = {
-            RECOVERY_POINTS: directory.encode_recovery_points,
-            LOG_START_OFFSETS: directory.encode_log_start_offsets,
-            HIGH_WATERMARKS: directory.encode_high_watermarks,
-        }
-        files = {name: encoders[name]() for name in names}
+        changed = directory.changed_checkpoints(names)
+        loop = self._loop
+        assert loop is not None
 
         def run() -> None:
             try:
-                directory.write_checkpoints(files)
+                directory.write_checkpoints(changed)
             except OSError as error:
-                if self._loop is not None:
-                    self._loop.call_soon_threadsafe(self._note_error, directory, error)
+                loop.call_soon_threadsafe(self._not_written, directory, names, error)
 
-        self._disk.submit(run)
+        if changed:
+            self._disk.submit(run)
 
-
-async def _repeat(interval: float, work: Callable[[], object], first: float) -> None:
-    """Do ``work`` (a coroutine function or not) ever again; it handles its own errors."""
-    await asyncio.sleep(first)
-    while True:
-        result = work()
-        if asyncio.iscoroutine(result):
-            await result
-        await asyncio.sleep(interval)
+    def _not_written(self, directory: LogDirectory, names: tuple[str, ...], error: OSError) -> None:
+        log.warning("Checkpoint not written: %s path=%s", error, directory.path)
+        directory.checkpoints_failed(names)
+        self._note_error(directory, error)

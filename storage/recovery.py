@@ -16,19 +16,11 @@ from typing import Final, NamedTuple
 
 from kavka.config.topic import TopicConfig
 from kavka.protocol.errors import KafkaError
-from kavka.protocol.records.batch import (
-    HEADER_SIZE,
-    LOG_OVERHEAD,
-    MAGIC_OFFSET,
-    MIN_MESSAGE_SIZE,
-    crc_ok,
-    read_header,
-)
 from kavka.protocol.topics import TopicPartition
 from kavka.storage.checkpoints import LEADER_EPOCHS, CorruptCheckpoint
 from kavka.storage.clock import Clock
 from kavka.storage.epochs import LeaderEpochCache
-from kavka.storage.fs import File, FileSystem
+from kavka.storage.fs import FileSystem
 from kavka.storage.index import CorruptIndex
 from kavka.storage.log import Log
 from kavka.storage.names import (
@@ -47,8 +39,9 @@ from kavka.storage.names import (
 )
 from kavka.storage.open_files import OpenFiles
 from kavka.storage.producers import ProducerStateManager
-from kavka.storage.replay import rebuild_producers, replay_batch
-from kavka.storage.segment import MAX_RELATIVE_OFFSET, BatchPosition, Segment
+from kavka.storage.replay import rebuild_producers
+from kavka.storage.segment import Segment
+from kavka.storage.segment_recovery import Cut, SegmentRecovery
 from kavka.storage.segments import Segments
 from kavka.storage.topic_id import (
     PARTITION_METADATA,
@@ -65,15 +58,6 @@ NEVER: Final = 2**63 - 1  # an offset that no record has
 _CHUNK: Final = 1 << 20  # bytes read at a time past the recovery point
 _HOP: Final = 1 << 13  # and below it
 _LENGTH: Final = Struct(">i")
-
-
-class Cut(NamedTuple):
-    """Where a segment stopped making sense."""
-
-    position: int
-    offset: int  # the next one that was expected
-    bytes: int  # that are lost
-    reason: str
 
 
 class Recovery(NamedTuple):
@@ -114,9 +98,7 @@ class _Loader:
         self.names = set(fs.listdir(directory))
         self.epochs = LeaderEpochCache(os.path.join(directory, LEADER_EPOCHS))
         self.epochs_lost = False
-        self.recovered: set[int] = set()  # base offsets
-        self.recovered_bytes = 0
-        self.cut_bytes = 0
+        self.recovery = SegmentRecovery(fs, producers, self.epochs)
 
     def path(self, name: str) -> str:
         return os.path.join(self.directory, name)
@@ -135,7 +117,7 @@ class _Loader:
         for name in sorted(self.names):
             stem, suffix = split_suffix(name)
             found = parse_segment_file(stem)
-            if suffix == DELETED_SUFFIX or (suffix == ".tmp" and not name.startswith("partition")):
+            if suffix == DELETED_SUFFIX or suffix == ".tmp":
                 self.remove(name)
             elif found is None:
                 continue
@@ -221,16 +203,21 @@ class _Loader:
         for base in swaps:
             swap = self.segment(base, SWAP_SUFFIX)
             self.replay_to(Segments(kept) if kept else None, base)
-            cut = self.recover(swap, 0)
+            cut = self.recovery.recover(swap, 0)
             self.tell(swap, cut, 0)
             next_offset = swap.read_end()[0]
-            for segment in [*kept]:
-                covered = segment.base_offset < next_offset and (
-                    segment.base_offset >= base or segment.read_end()[0] > base
-                )
-                if covered:
-                    self.discard(segment)
-                    kept.remove(segment)
+            replaced = [
+                segment
+                for segment in kept
+                if segment.base_offset < next_offset
+                and (segment.base_offset >= base or segment.read_end()[0] > base)
+            ]
+            if cut is not None and replaced:
+                self.discard(swap)  # what it was made from is still there
+                continue
+            for segment in replaced:
+                self.discard(segment)
+                kept.remove(segment)
             swap.write_indexes()
             swap.rename("")
             kept.append(swap)
@@ -257,7 +244,7 @@ class _Loader:
         """
         self.replay_to(segments, first.base_offset)
         for segment in segments.reaching(first.base_offset):
-            cut = self.recover(segment, recovery_point)
+            cut = self.recovery.recover(segment, recovery_point)
             segment.write_indexes()
             if not only:
                 self.producers.take_snapshot()
@@ -265,7 +252,7 @@ class _Loader:
             if cut is not None and not only:
                 lost = len(gone := segments.remove_from(segment.base_offset + 1))
                 for later in gone:
-                    self.cut_bytes += _Reader(self.fs, later.file(), later.size).data_end(0)
+                    self.recovery.note_lost(later)
                     self.discard(later)
             self.tell(segment, cut, lost)
             if only or lost:
@@ -279,66 +266,6 @@ class _Loader:
         elif self.producers.end_offset != offset or not offset:
             start = segments.first.base_offset
             rebuild_producers(self.producers, segments, min(start, offset), offset, self.now_ms)
-
-    def recover(self, segment: Segment, recovery_point: int) -> Cut | None:
-        """Read a segment, rebuild its indexes, and cut it where it stops making sense.
-
-        Checksums are looked at from ``recovery_point`` (an offset) on.
-        """
-        fs, file, end = self.fs, segment.file(), segment.size
-        segment.reset_indexes()
-        segment.txn_index.reset()
-        expected = segment.base_offset
-        reader = _Reader(fs, file, end)
-        reason = ""
-        while segment.size < end:
-            position = segment.size
-            try:
-                batch, reason = reader.batch_at(position)
-            except KafkaError as error:
-                batch, reason = None, str(error)
-            if batch is None:
-                break
-            if batch.last_offset >= recovery_point:
-                if batch.header is not None and not reader.checksum_ok(batch):
-                    reason = "the checksum of a batch does not match"
-                    break
-                self.recovered_bytes += batch.size
-            if not expected <= batch.base_offset <= batch.last_offset:
-                reason = f"offset {batch.base_offset} is not one that can follow"
-                break
-            if batch.last_offset - segment.base_offset > MAX_RELATIVE_OFFSET:
-                reason = f"offset {batch.last_offset} is too large for the segment"
-                break
-            completed = None
-            try:
-                completed = replay_batch(self.producers, segment, batch)
-            except KafkaError as error:
-                reason = f"a control batch cannot be read: {error}"
-                break
-            if completed is not None and completed.aborted:
-                segment.txn_index.append(completed)
-            header = batch.header
-            if header is not None and header.leader_epoch > self.epochs.latest_epoch:
-                self.epochs.assign(header.leader_epoch, batch.base_offset)
-            segment.account(
-                position,
-                batch.size,
-                batch.base_offset,
-                batch.last_offset,
-                batch.max_timestamp,
-                batch.last_offset,
-            )
-            expected = self.producers.end_offset = batch.last_offset + 1
-        self.recovered.add(segment.base_offset)
-        cut = None
-        if segment.size < end:
-            lost = reader.data_end(segment.size) - segment.size
-            if lost:
-                cut = Cut(segment.size, expected, lost, reason)
-                self.cut_bytes += lost
-            segment.cut_file()
-        return cut
 
     def tell(self, segment: Segment, cut: Cut | None, lost_segments: int) -> None:
         if cut is not None:
@@ -361,6 +288,7 @@ class _Loader:
             return
         try:
             self.epochs = LeaderEpochCache.load(self.fs, self.epochs.path)
+            self.recovery = SegmentRecovery(self.fs, self.producers, self.epochs)
         except CorruptCheckpoint as error:
             log.warning(
                 "Leader epochs are found out again from the records: %s partition=%s",
@@ -375,74 +303,6 @@ class _Loader:
                 header = batch.header
                 if header is not None and header.leader_epoch > self.epochs.latest_epoch:
                     self.epochs.assign(header.leader_epoch, batch.base_offset)
-
-
-class _Reader:
-    """Reads batches one behind the other, in large pieces."""
-
-    __slots__ = ("_chunk", "_end", "_file", "_fs", "_start")
-
-    def __init__(self, fs: FileSystem, file: File, end: int) -> None:
-        self._fs = fs
-        self._file = file
-        self._end = end
-        self._chunk = memoryview(b"")
-        self._start = 0  # position of the chunk
-
-    def _need(self, position: int, size: int, at_least: int) -> int:
-        """Have ``size`` bytes from ``position`` in the chunk; return where in it they begin."""
-        if position < self._start or position + size > self._start + len(self._chunk):
-            wanted = min(max(size, at_least), self._end - position)
-            self._chunk = memoryview(self._fs.pread(self._file, wanted, position))
-            self._start = position
-        return position - self._start
-
-    def batch_at(self, position: int) -> tuple[BatchPosition | None, str]:
-        """The batch there, or None and why there is none."""
-        left = self._end - position
-        if left <= MAGIC_OFFSET:
-            return None, f"{left} bytes are left, too few for a batch"
-        at = self._need(position, min(left, HEADER_SIZE), _HOP)
-        length: int = _LENGTH.unpack_from(self._chunk, at + 8)[0]
-        magic = self._chunk[at + MAGIC_OFFSET]
-        size = length + LOG_OVERHEAD
-        if magic > 2 or length < MIN_MESSAGE_SIZE or (magic == 2 and size < HEADER_SIZE):
-            return None, f"no batch begins there (size {length}, format {magic})"
-        if size > left:
-            return None, f"a batch of {size} bytes is not complete"
-        if magic == 2:
-            header = read_header(self._chunk, at)
-            if header.last_offset_delta < 0:
-                return None, f"a batch ends {-header.last_offset_delta} offsets before it begins"
-            return BatchPosition(
-                position,
-                size,
-                header.base_offset,
-                header.last_offset,
-                header.max_timestamp,
-                header,
-            ), ""
-        offset = int.from_bytes(self._chunk[at : at + 8], "big", signed=True)
-        timestamp = -1
-        if magic == 1 and size >= 26:
-            timestamp = int.from_bytes(self._chunk[at + 18 : at + 26], "big", signed=True)
-        return BatchPosition(position, size, offset, offset, timestamp, None), ""
-
-    def checksum_ok(self, batch: BatchPosition) -> bool:
-        """Whether the CRC of a v2 batch holds."""
-        at = self._need(batch.position, batch.size, _CHUNK)
-        return crc_ok(self._chunk, at, batch.size)
-
-    def data_end(self, position: int) -> int:
-        """Where the last byte from ``position`` on is that is not zero; ``position`` for none."""
-        end = self._end
-        while end > position:
-            start = max(position, end - _CHUNK)
-            data = self._fs.pread(self._file, end - start, start).rstrip(b"\0")
-            if data:
-                return start + len(data)
-            end = start
-        return position
 
 
 def load_log(
@@ -482,9 +342,9 @@ def load_log(
     doubtful = NEVER
     if len(segments) and not clean:
         doubtful = segments.floor(recovery_point).base_offset
-    loader.check_indexes(segments, doubtful)
     if swaps:
         segments = loader.complete_swaps(segments, swaps)
+    loader.check_indexes(segments, doubtful)
     if len(segments) and not clean:
         loader.recover_from(segments, segments.floor(recovery_point), recovery_point)
     end_offset = _find_end(loader, segments) if len(segments) else log_start_offset
@@ -540,7 +400,7 @@ def load_log(
         topic_id=found_id,
         new_names=not clean or not any(name.endswith(LOG_SUFFIX) for name in loader.names),
     )
-    if not clean or loader.recovered:
+    if not clean or loader.recovery.recovered:
         # What was found may still be in memory only: it has to be on disk to be vouched for.
         try:
             job = result.begin_flush()
@@ -552,13 +412,16 @@ def load_log(
         result.finish_flush(job)
     for segment in segments:
         segment.release()
-    return Loaded(result, Recovery(len(loader.recovered), loader.recovered_bytes, loader.cut_bytes))
+    return Loaded(
+        result,
+        Recovery(len(loader.recovery.recovered), loader.recovery.bytes, loader.recovery.cut_bytes),
+    )
 
 
 def _find_end(loader: _Loader, segments: Segments) -> int:
     """One past the last offset. A last segment that cannot be walked is recovered."""
     last = segments.last
-    if last.base_offset not in loader.recovered and last.size:
+    if last.base_offset not in loader.recovery.recovered and last.size:
         try:
             end, size = last.read_end()
             if size == last.size:
@@ -574,7 +437,7 @@ def _load_producers(
 ) -> None:
     producers = loader.producers
     names = loader.names
-    if not loader.recovered and not any(name.endswith(SNAPSHOT_SUFFIX) for name in names):
+    if not loader.recovery.recovered and not any(name.endswith(SNAPSHOT_SUFFIX) for name in names):
         if start_offset == end_offset or not segments.size:
             producers.end_offset = end_offset
             return

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from kavka.protocol.errors import KafkaError
 from kavka.protocol.records.batch import CONTROL_MASK, BatchHeader
+from kavka.storage.batch_scan import BatchPosition
 from kavka.storage.producers import CompletedTxn, ProducerStateManager
-from kavka.storage.segment import BatchPosition, Segment
+from kavka.storage.segment import Segment
 from kavka.storage.segments import Segments
 
 log = logging.getLogger("kavka.storage.recovery")

@@ -1,26 +1,4 @@
-"""One segment of a log: a ``.log`` file and its indexes.
-
-Writing. Small batches are copied into a *window*: a piece of the file that is mapped writable,
-over blocks that are reserved, and that was filled with zeros by an ordinary write just before.
-The zeros are what makes it cheap: without them every first touch of a page is a fault through
-the file system's journal (measured on ext4, Linux 6.18, for 1 KB appends, everything included:
-1.8 µs by ``pwrite``, 1.6–2.4 µs by a window without zeros, 0.3–0.6 µs by one with). Past
-:data:`MAPPED_APPEND_LIMIT` bytes ``pwrite`` wins (16 KB: 5.8 µs against 6.2; 64 KB: 14 against
-24) and is used on the same file; both see the same pages.
-
-Windows are small (:data:`WINDOW_SIZES`), so that resident memory does not grow with the segment,
-and there is none before a segment has proved busy: thousands of idle partitions cost nothing.
-Topics that are synced at each append have none at all: a sync would write the whole window out
-each time (measured: 64 KB instead of 5 KB an append).
-
-Blocks are reserved by ``posix_fallocate`` in growing steps. A full disk is an OSError there; a
-write into a hole of a full disk would be SIGBUS, the death of the process. So while a segment is
-active its file may be longer than its data; :meth:`Segment.finish` cuts it at roll and clean
-close, recovery cuts it after a crash.
-
-Reading is ``pread`` and ``sendfile`` of the same file, never a mapping: a page fault on a cold
-page holds the interpreter lock and stalls every thread, a ``pread`` does not.
-"""
+"""One segment of a log: a ``.log`` file, its indexes, and what is known of them."""
 
 import logging
 import os
@@ -28,62 +6,23 @@ from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
-from kavka.protocol.errors import ErrorCode, KafkaError
-from kavka.protocol.records.batch import (
-    HEADER_SIZE,
-    LOG_OVERHEAD,
-    MIN_MESSAGE_SIZE,
-    BatchHeader,
-    Record,
-    iter_records,
-    read_header,
-)
-from kavka.storage.fs import PAGE_SIZE, Buffer, File, FileSystem
+from kavka.protocol.errors import KafkaError
+from kavka.protocol.records.batch import LOG_OVERHEAD, NO_TIMESTAMP, Record, iter_records
+from kavka.storage.batch_scan import BatchPosition, scan
+from kavka.storage.fs import Buffer, File, FileSystem
 from kavka.storage.index import OffsetIndex, TimeIndex
-from kavka.storage.names import (
-    INDEX_SUFFIX,
-    LOG_SUFFIX,
-    TIME_INDEX_SUFFIX,
-    TXN_INDEX_SUFFIX,
-    segment_file,
-)
+from kavka.storage.names import INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, segment_file
 from kavka.storage.open_files import OpenFiles
+from kavka.storage.segment_file import MAPPED_APPEND_LIMIT, SegmentFile
 from kavka.storage.txn_index import TransactionIndex
 
 log = logging.getLogger("kavka.storage.log")
 
-MAPPED_APPEND_LIMIT: Final = 8192  # bytes; larger appends go by pwrite
-WINDOW_SIZES: Final = (1 << 16, 1 << 18)  # bytes; the first window, then all others
-APPENDS_BEFORE_WINDOW: Final = 16  # small appends by pwrite before a window is worth it
-FIRST_RESERVE: Final = 1 << 16  # bytes; doubled at each step …
-LARGEST_RESERVE: Final = 1 << 24  # … up to this
-
 MAX_RELATIVE_OFFSET: Final = 2**31 - 1
-NO_TIMESTAMP: Final = -1
 
-_ZEROS: Final = memoryview(bytes(max(WINDOW_SIZES)))
-_SCAN_CHUNK: Final = 8192  # bytes read at a time to walk over headers
 _MARKS: Final = 512  # batch positions remembered for readers at the tail
-MAX_DECOMPRESSED: Final = 1 << 30  # bytes of one batch, when a record is searched in it
+_MAX_DECOMPRESSED: Final = 1 << 30  # bytes of one batch, when a record is searched in it
 _LENGTH: Final = Struct(">i")
-_OFFSET_SIZE_MAGIC: Final = Struct(">qixxxxb")
-_TIMESTAMP_V1: Final = Struct(">q")
-
-
-class BatchPosition(NamedTuple):
-    """A batch in a segment, as far as its header tells."""
-
-    position: int  # bytes from the start of the file
-    size: int  # bytes
-    base_offset: int  # message formats 0 and 1: same as last_offset
-    last_offset: int
-    max_timestamp: int
-    header: BatchHeader | None  # None for message formats 0 and 1
-
-    @property
-    def leader_epoch(self) -> int:
-        """Epoch of the leader that wrote it; -1 for message formats 0 and 1."""
-        return -1 if self.header is None else self.header.leader_epoch
 
 
 class TimestampedOffset(NamedTuple):
@@ -94,45 +33,7 @@ class TimestampedOffset(NamedTuple):
     leader_epoch: int
 
 
-def scan(fs: FileSystem, file: File, start: int, end: int) -> Iterator[BatchPosition]:
-    """Walk over the batch headers in ``[start, end)`` of a log file. Checksums are not looked at.
-
-    Stops before an incomplete batch. Raises KafkaError CORRUPT_MESSAGE for bytes that cannot be
-    a batch.
-    """
-    position = start
-    chunk = b""
-    chunk_start = start
-    while end - position > MIN_MESSAGE_SIZE + LOG_OVERHEAD - 1:
-        at = position - chunk_start
-        if at + HEADER_SIZE > len(chunk):
-            chunk = fs.pread(file, min(_SCAN_CHUNK, end - position), position)
-            chunk_start = position
-            at = 0
-            if len(chunk) <= LOG_OVERHEAD + MIN_MESSAGE_SIZE - 1:
-                return
-        base_offset, length, magic = _OFFSET_SIZE_MAGIC.unpack_from(chunk, at)
-        size = length + LOG_OVERHEAD
-        if length < MIN_MESSAGE_SIZE or not 0 <= magic <= 2 or (magic == 2 and size < HEADER_SIZE):
-            raise KafkaError(
-                ErrorCode.CORRUPT_MESSAGE,
-                f"no batch at position {position}: size {length}, format {magic}",
-            )
-        if position + size > end:
-            return
-        if magic == 2:
-            header = read_header(chunk, at)
-            last = base_offset + header.last_offset_delta
-            yield BatchPosition(position, size, base_offset, last, header.max_timestamp, header)
-        else:
-            timestamp = NO_TIMESTAMP
-            if magic == 1 and size >= 26:
-                timestamp = _TIMESTAMP_V1.unpack_from(chunk, at + 18)[0]
-            yield BatchPosition(position, size, base_offset, base_offset, timestamp, None)
-        position += size
-
-
-class Segment:
+class Segment(SegmentFile):
     """A ``.log`` file, its indexes, and what is known of them without reading.
 
     Owned by one thread: the one that loads it, then the event loop. Every method may raise
@@ -140,34 +41,18 @@ class Segment:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_appends",
-        "_file",
+        "_entries_left",
         "_first_timestamp",
-        "_fs",
         "_marks",
         "_max_timestamp",
         "_max_timestamp_offset",
-        "_open_files",
-        "_reserve_step",
-        "_reserved",
         "_unindexed",
-        "_window",
-        "_window_end",
-        "_window_start",
-        "base_offset",
         "created_ms",
-        "directory",
-        "exists",
-        "in_use",
         "index_interval",
         "is_active",
         "is_full",
-        "mapped",
         "offset_index",
         "roll_jitter_ms",
-        "size",
-        "suffix",
         "time_index",
         "txn_index",
     )
@@ -182,58 +67,33 @@ class Segment:
         created_ms: int,
         index_interval: int = 4096,
         index_bytes: int = 10_485_760,
-        mapped: bool = True,
         roll_jitter_ms: int = 0,
+        preallocate: int = 0,
     ) -> None:
         """Stand for the segment at ``base_offset`` in ``directory``; nothing is touched yet.
 
         ``index_interval`` and ``index_bytes`` are index.interval.bytes and segment.index.bytes;
-        ``mapped`` False means every append goes by pwrite; ``roll_jitter_ms`` is taken off
-        segment.ms. ``created_ms`` decides when a segment without timestamps rolls.
+        ``roll_jitter_ms`` is taken off segment.ms. ``created_ms`` decides when a segment without
+        timestamps rolls.
         """
-        self._fs = fs
-        self.directory = directory
-        self.base_offset = base_offset
-        self.suffix = ""  # ".deleted" and the like
-        self.exists = True  # False: the file is made when the first record comes
-        self.size = 0  # bytes of data; the file may be longer
+        super().__init__(fs, directory, base_offset, open_files, preallocate=preallocate)
         self.created_ms = created_ms
         self.index_interval = index_interval
-        self.mapped = mapped
         self.roll_jitter_ms = roll_jitter_ms
         base = os.path.join(directory, segment_file(base_offset, ""))
         self.offset_index = OffsetIndex(fs, base + INDEX_SUFFIX, base_offset, index_bytes)
         self.time_index = TimeIndex(fs, base + TIME_INDEX_SUFFIX, base_offset, index_bytes)
         self.txn_index = TransactionIndex(fs, base + TXN_INDEX_SUFFIX, base_offset)
-        self.in_use = False
         self.is_active = False
         self.is_full = False  # an index has no room
-        self._open_files = open_files
-        self._file: File | None = None
         self._max_timestamp: int | None = None  # None: not read from the time index yet
         self._max_timestamp_offset = base_offset
         self._first_timestamp: int | None = None  # max timestamp of the first batch
         self._unindexed = 0  # bytes since the last index entry
-        self._marks: dict[int, int] = {}
-        self._reserved = 0  # blocks are allocated up to here
-        self._reserve_step = FIRST_RESERVE
-        self._window: memoryview | None = None
-        self._window_start = 0
-        self._window_end = 0  # 0: there is no window
-        self._appends = 0
+        self._entries_left = 0  # for which the indexes surely have room; 0: count again
+        self._marks: dict[int, int] = {}  # offset → position of batches that begin with it
 
-    # -- names and files ------------------------------------------------------------------
-
-    @property
-    def path(self) -> str:
-        """The ``.log`` file."""
-        return os.path.join(self.directory, segment_file(self.base_offset, LOG_SUFFIX)) + (
-            self.suffix
-        )
-
-    @property
-    def is_open(self) -> bool:
-        return self._file is not None
+    # -- files ----------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Be a new segment, which has no files before its first record comes.
@@ -245,32 +105,9 @@ class Segment:
         self.offset_index.reset()
         self.time_index.reset()
 
-    def create(self) -> None:
-        """Make the file of a new segment now."""
-        self.file()
-
-    def file(self) -> File:
-        """The open file, opened when it is not."""
-        file = self._file
-        self.in_use = True
-        if file is None:
-            file = self._fs.open(self.path, write=True, create=not self.exists)
-            if self.exists:
-                self._reserved = self._fs.file_size(file)
-            else:
-                self._fs.truncate(file, 0)  # whatever lay there is not of this log
-                self._reserved = 0
-                self.exists = True
-            self._file = file
-            self._open_files.opened(self)
-        return file
-
     def let_go(self) -> None:
-        """Close file and mapping, and forget what was read of indexes, until needed again."""
-        self._window = None
-        self._window_end = 0
-        self._appends = 0
-        self._file = None
+        """Close the file, and forget what was read of indexes, until they are needed again."""
+        super().let_go()
         if not self.is_active and self.size:
             self.offset_index.release()
             self.time_index.release()
@@ -325,7 +162,7 @@ class Segment:
                 window[at:after] = part
                 at = after
         else:
-            self._write_slowly(parts, position, end)
+            self.write(parts, position, end)
         self.account(position, size, first_offset, last_offset, max_timestamp, timestamp_offset)
 
     def account(
@@ -350,7 +187,9 @@ class Segment:
         if unindexed > self.index_interval:
             self.offset_index.append(last_offset, position)
             self.time_index.maybe_append(self.max_timestamp, self._max_timestamp_offset)
-            self.is_full = self.offset_index.is_full or self.time_index.is_full
+            self._entries_left -= 1
+            if self._entries_left <= 0:
+                self._count_entries()
             unindexed = 0
         self._unindexed = unindexed + size
         marks = self._marks
@@ -359,71 +198,13 @@ class Segment:
         marks[first_offset] = position
         self.size = position + size
 
-    def _write_slowly(self, parts: Sequence[Buffer], position: int, end: int) -> None:
-        """Write by pwrite, or make a window when that has become worth while."""
-        file = self.file()
-        if end > self._reserved:
-            self._reserve(file, end)
-        if self.mapped and end - position <= MAPPED_APPEND_LIMIT and position >= self._window_end:
-            self._appends += 1
-            if self._appends >= APPENDS_BEFORE_WINDOW:
-                self._move_window(file, position)
-        if end <= self._window_end and end - position <= MAPPED_APPEND_LIMIT:
-            assert self._window is not None
-            at = position - self._window_start
-            for part in parts:
-                self._window[at : at + len(part)] = part
-                at += len(part)
-            return
-        try:
-            if len(parts) == 1:
-                self._fs.pwrite(file, parts[0], position)
-            else:
-                self._fs.pwritev(file, parts, position)
-        except OSError:
-            # Whatever part of it was written must not be mistaken for a batch later.
-            self._cut(file, position)
-            raise
-
-    def _reserve(self, file: File, end: int) -> None:
-        """Allocate blocks up to ``end`` and some more. Raises OSError when the disk is full."""
-        step = self._reserve_step
-        wanted = -(-max(end, self._reserved + step) // PAGE_SIZE) * PAGE_SIZE
-        try:
-            self._fs.allocate(file, self._reserved, wanted - self._reserved)
-        except OSError:
-            # A nearly full disk: what is needed now may still fit.
-            wanted = -(-end // PAGE_SIZE) * PAGE_SIZE
-            self._fs.allocate(file, self._reserved, wanted - self._reserved)
-        self._reserved = wanted
-        self._reserve_step = min(step * 2, LARGEST_RESERVE)
-
-    def _move_window(self, file: File, position: int) -> None:
-        """Map the next piece of the file for writing, over reserved blocks full of zeros."""
-        size = WINDOW_SIZES[self._window_end > 0]
-        start = position // PAGE_SIZE * PAGE_SIZE
-        self._window = None
-        self._window_end = 0
-        if start + size > self._reserved:
-            try:
-                self._reserve(file, start + size)
-            except OSError:
-                return  # this append is within what is reserved; the next may be refused
-        self._fs.pwrite(file, _ZEROS[: start + size - position], position)
-        self._window = self._fs.map(file, size, offset=start, write=True)
-        self._window_start = start
-        self._window_end = start + size
-
-    def cut_file(self) -> None:
-        """Cut the file to its data."""
-        self._cut(self.file(), self.size)
-
-    def _cut(self, file: File, size: int) -> None:
-        """Cut the file to ``size`` bytes and forget window and reservation."""
-        self._window = None
-        self._window_end = 0
-        self._fs.truncate(file, size)
-        self._reserved = size
+    def _count_entries(self) -> None:
+        """See how many entries the indexes surely have room for; none means roll."""
+        offsets, times = self.offset_index, self.time_index
+        self._entries_left = min(
+            offsets.max_entries - len(offsets), times.max_entries - 1 - len(times)
+        )
+        self.is_full = self._entries_left <= 0
 
     # -- what is known --------------------------------------------------------------------
 
@@ -485,6 +266,8 @@ class Segment:
 
         ``bytes_limit`` and ``ms`` are segment.bytes and segment.ms.
         """
+        if self._entries_left <= 0:
+            self._count_entries()
         if (
             self.size > bytes_limit - size
             or self.is_full
@@ -505,10 +288,6 @@ class Segment:
         if start >= end:
             return iter(())
         return scan(self._fs, self.file(), start, end)
-
-    def pread(self, size: int, position: int) -> bytes:
-        """Read bytes of the log."""
-        return self._fs.pread(self.file(), size, position)
 
     def batch_size_at(self, position: int) -> int:
         """Bytes of the batch that begins at ``position``."""
@@ -563,8 +342,8 @@ class Segment:
         if batch.header is None:
             from kavka.protocol.records.legacy import read_records
 
-            return read_records(data, 0, batch.size, data[16], MAX_DECOMPRESSED)
-        return iter_records(data, 0, batch.header, MAX_DECOMPRESSED)
+            return read_records(data, 0, batch.size, data[16], _MAX_DECOMPRESSED)
+        return iter_records(data, 0, batch.header, _MAX_DECOMPRESSED)
 
     def read_end(self) -> tuple[int, int]:
         """One past the last offset in the file (the base offset when it is empty), and where its
@@ -592,6 +371,7 @@ class Segment:
         self.txn_index.truncate_to(offset)
         self._marks.clear()
         self._unindexed = 0
+        self._count_entries()
         if position == 0:
             self.created_ms = now_ms
             self._first_timestamp = None
@@ -616,6 +396,7 @@ class Segment:
         self._max_timestamp = NO_TIMESTAMP
         self._max_timestamp_offset = self.base_offset
         self._first_timestamp = None
+        self._entries_left = 0
         self.is_full = False
         self.size = 0
 
@@ -648,14 +429,8 @@ class Segment:
         """Complete the files at roll and clean close: indexes written, reservation cut."""
         if self.size:
             self.write_indexes()
-        if self._file is not None and self._reserved != self.size:
-            self._cut(self._file, self.size)
+        self.trim()
 
     def index_files(self) -> list[File]:
         """Its index files, opened, for a flush."""
         return [self._fs.open(path) for path in self.paths()[1:] if self._fs.exists(path)]
-
-    def release(self) -> None:
-        """Forget files; nothing is written. It may still be read, and opens them again then."""
-        self.let_go()
-        self._open_files.closed(self)

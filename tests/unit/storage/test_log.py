@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from kavka.protocol.errors import ErrorCode, KafkaError
-from kavka.storage import segment as segment_module
 from kavka.storage.append import AppendOrigin
 from kavka.storage.log import Log
+from kavka.storage.segment_file import MAPPED_APPEND_LIMIT
 from tests.unit.storage.log_support import (
     FaultyFileSystem,
     Place,
@@ -101,7 +101,7 @@ def test_every_way_of_writing_reads_back(
         append(log, value)
     assert list(read_values(log).values()) == values
     windowed = log.segments.last._window is not None
-    assert windowed == (flush_messages > 1 and size < segment_module.MAPPED_APPEND_LIMIT)
+    assert windowed == (flush_messages > 1 and size < MAPPED_APPEND_LIMIT)
 
 
 def test_small_and_large_appends_alternate_in_one_file(place: Callable[..., Place]) -> None:

@@ -63,8 +63,7 @@ class Disks:
 
 async def crash(manager: LogManager) -> None:
     """Let go of everything without the work of a clean stop."""
-    for task in manager._tasks:
-        task.cancel()
+    await manager.upkeep.end()
     await disk_done(manager)
     for log in manager:
         log.abandon()
@@ -351,15 +350,15 @@ def test_flush_ms_is_looked_after(disks: Disks) -> None:
         log = manager.get_or_create(A0, topic_config())
         append(log, "a")
         disks.clock.advance(5)
-        manager.check_flush()
+        manager.upkeep.check_flush()
         await flushed(manager)
         assert log.recovery_point == 0
         log.update_config(topic_config(flush_ms=6_000))
-        manager.check_flush()
+        manager.upkeep.check_flush()
         await flushed(manager)
         assert log.recovery_point == 0
         disks.clock.advance(1)
-        manager.check_flush()
+        manager.upkeep.check_flush()
         await flushed(manager)
         assert log.recovery_point == 1
 
@@ -374,10 +373,10 @@ def test_retention_deletes_and_removes(disks: Disks) -> None:
             append(log, "a", timestamp=disks.clock.wall_ms())
             log.advance_high_watermark(1)
         disks.clock.advance(1)
-        await manager.check_retention()
+        await manager.upkeep.check_retention()
         assert {log.log_start_offset for log in logs} == {0}
         disks.clock.advance(1)
-        await manager.check_retention()
+        await manager.upkeep.check_retention()
         assert {log.log_start_offset for log in logs} == {1}
         await disk_done(manager)
         assert not list(disks.file(".").glob("t-*/*.deleted"))
@@ -391,10 +390,10 @@ def test_idle_producers_are_forgotten(disks: Disks) -> None:
         log = manager.get_or_create(A0, topic_config())
         now = disks.clock.wall_ms()
         append(log, "a", producer_id=5, producer_epoch=0, base_sequence=0, timestamp=now)
-        manager.expire_producers()
+        manager.upkeep.expire_producers()
         assert log.producers.get(5) is not None
         disks.clock.advance(7 * 86_400)
-        manager.expire_producers()
+        manager.upkeep.expire_producers()
         assert log.producers.get(5) is None
 
     disks.run(step(expire))

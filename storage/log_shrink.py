@@ -1,0 +1,174 @@
+"""Making a log shorter: truncation, the start offset, retention (log-storage.md §5-§7)."""
+
+import logging
+
+from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.storage.log_state import ALWAYS, LogState, SegmentDeletion
+from kavka.storage.names import DELETED_SUFFIX
+from kavka.storage.replay import rebuild_producers
+from kavka.storage.retention import LogBounds, RetentionRules, deletable
+from kavka.storage.segment import Segment
+
+log = logging.getLogger("kavka.storage.log")
+
+
+class ShrinkingLog(LogState):
+    """A log as far as it loses records."""
+
+    __slots__ = ()
+
+    def increment_log_start_offset(self, offset: int) -> bool:
+        """Records below ``offset`` are deleted (logically; segments go later). True if news.
+
+        Raises KafkaError OFFSET_OUT_OF_RANGE past the high watermark.
+        """
+        if offset > self.high_watermark:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"cannot delete up to offset {offset} of {self.topic_partition}: its high "
+                f"watermark is {self.high_watermark}",
+            )
+        if offset <= self.log_start_offset:
+            return False
+        self._move_start(offset)
+        return True
+
+    def _move_start(self, offset: int) -> None:
+        self.log_start_offset = offset
+        self.leader_epochs.truncate_from_start(offset)
+        self.producers.on_log_start(offset)
+
+    def truncate_to(self, offset: int) -> bool:
+        """Remove records at and past ``offset`` (whole batches); True if there were any.
+
+        A batch that reaches over ``offset`` goes as a whole, and the log then ends where it
+        began (Kafka keeps ``offset`` as its end, and cannot take that batch again). Raises
+        KAFKA_STORAGE_ERROR.
+        """
+        self._require_online()
+        if offset >= self.log_end_offset:
+            return False
+        if self.segments.first.base_offset > offset:
+            self.truncate_fully_and_start_at(offset)
+            return True
+        now_ms = self._clock.wall_ms()
+        try:
+            self._truncations += 1
+            gone = self.segments.remove_from(offset + 1)
+            active = self.segments.last
+            active.is_active = True
+            offset = active.truncate_to(offset, now_ms)
+            self.segments.recount()
+            self._become(active, offset)
+            deletions = self._take_out(gone)
+            rebuild_producers(self.producers, self.segments, self.log_start_offset, offset, now_ms)
+            self._tell_truncated(deletions)
+        except OSError as error:
+            raise self._failed(error, "truncate") from error
+        return True
+
+    def truncate_fully_and_start_at(self, offset: int) -> None:
+        """Remove everything; the next record gets ``offset``. Raises KAFKA_STORAGE_ERROR."""
+        self._require_online()
+        try:
+            self._truncations += 1
+            gone = self.segments.remove_from(0)
+            deletions = self._take_out(gone)
+            segment = self._new_segment(offset)
+            segment.create()  # its name is what remembers the offset
+            self._activate(segment)
+            self.producers.reset(offset)
+            self.leader_epochs.clear()
+            self.log_start_offset = self.recovery_point = offset
+            self._become(segment, offset)
+            self._tell_truncated(deletions)
+        except OSError as error:
+            raise self._failed(error, "truncate") from error
+
+    def _become(self, active: Segment, end_offset: int) -> None:
+        """End at ``end_offset`` in ``active`` from now on."""
+        self._active = active
+        self._roll_after = ALWAYS
+        self._tune(active)
+        self.log_end_offset = end_offset
+        self.recovery_point = min(self.recovery_point, end_offset)
+        self.log_start_offset = min(self.log_start_offset, end_offset)
+        self.high_watermark = max(self.log_start_offset, min(self.high_watermark, end_offset))
+        self.leader_epochs.truncate_from_end(end_offset)
+
+    def _take_out(self, segments: list[Segment]) -> list[SegmentDeletion]:
+        """Rename the files of segments that are no longer in the log."""
+        deletions = []
+        for segment in segments:
+            segment.rename(DELETED_SUFFIX)
+            segment.release()
+            deletions.append(SegmentDeletion(segment, segment.base_offset, "truncated", 0))
+        return deletions
+
+    def _tell_truncated(self, deletions: list[SegmentDeletion]) -> None:
+        """Leave it to the owner to remove files off the loop, and to checkpoint the new end."""
+        if self.on_truncated is not None:
+            self.on_truncated(self, deletions)
+        else:
+            for deletion in deletions:
+                deletion.run(self._fs)
+
+    def delete_old_segments(self, now_ms: int) -> list[SegmentDeletion]:
+        """Take the segments out that retention no longer covers; their files are renamed.
+
+        The caller runs the deletions in a thread after their delay. Raises
+        KAFKA_STORAGE_ERROR.
+        """
+        self._require_online()
+        config = self.config
+        rules = RetentionRules(
+            "delete" in config.cleanup_policy, config.retention_ms, config.retention_bytes
+        )
+        bounds = LogBounds(self.log_start_offset, self.high_watermark, self.log_end_offset)
+        try:
+            reasons = deletable(self.segments, rules, bounds, now_ms)
+        except OSError as error:
+            raise self._failed(error, "read") from error
+        return self._delete_first(reasons, now_ms) if reasons else []
+
+    def _delete_first(self, reasons: list[str], now_ms: int) -> list[SegmentDeletion]:
+        if len(reasons) == len(self.segments):
+            self.roll(now_ms)
+        deletions: list[SegmentDeletion] = []
+        for reason in reasons:
+            segment = self.segments.first
+            try:
+                segment.rename(DELETED_SUFFIX)
+            except OSError as error:
+                raise self._failed(error, "delete a segment of") from error
+            segment.release()
+            self.segments.remove_first()
+            next_offset = self.segments.first.base_offset
+            deletions.append(
+                SegmentDeletion(segment, next_offset, reason, self.config.file_delete_delay_ms)
+            )
+            log.info(
+                "Segment deleted partition=%s base_offset=%d next_offset=%d bytes=%d %s",
+                self.topic_partition,
+                segment.base_offset,
+                next_offset,
+                segment.size,
+                reason,
+            )
+        first = self.segments.first.base_offset
+        if first > self.log_start_offset:
+            self._move_start(first)
+        self.recovery_point = max(self.recovery_point, first)
+        self._delete_snapshots()
+        return deletions
+
+    def _delete_snapshots(self) -> None:
+        """Keep the producer snapshots that recovery or truncation may want (log-storage.md §7)."""
+        keep = min(
+            self.segments.before(self._active).base_offset,
+            self.segments.floor(max(self.recovery_point, self.log_start_offset)).base_offset,
+        )
+        try:
+            self.producers.delete_snapshots_below(keep)
+        except OSError as error:
+            raise self._failed(error, "delete a snapshot of") from error
