@@ -3,6 +3,9 @@
 A topic is marked by ``/admin/delete_topics/<topic>``, which goes last of all its nodes, so that
 a new controller goes on where the old one stopped. A replica on a dead broker cannot be
 deleted; the topic then stays marked until that broker comes back.
+
+Unlike Kafka's, a deletion does not wait for the end of a reassignment: all that it would bring
+is one more replica to be deleted.
 """
 
 import asyncio
@@ -33,11 +36,7 @@ class TopicDeletion:
         self._asked: set[Replica] = set()  # those of them whose broker owes an answer
 
     def blocked(self, topic: str) -> bool:
-        """Whether a deletion waits for something that may take for ever: a dead broker, or a
-        reassignment.
-        """
-        if any(p.being_reassigned for p in self._cluster.topics[topic].partitions.values()):
-            return True
+        """Whether a deletion waits for a dead broker or disk, which may take for ever."""
         return any(
             broker not in self._cluster.brokers or (broker, tp) in self._cluster.failed
             for broker, tp in self._left.get(topic, ())
@@ -56,8 +55,6 @@ class TopicDeletion:
         now: list[Replica] = []
         for topic in sorted(self._cluster.deleting):
             partitions = self._cluster.topics[topic].partitions
-            if any(partition.being_reassigned for partition in partitions.values()):
-                continue
             if topic not in self._left:
                 self._left[topic] = {
                     (replica, TopicPartition(topic, index))

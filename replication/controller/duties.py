@@ -349,18 +349,14 @@ class Duties:
                 changed.update(dict.fromkeys(znodes.decode_partitions(path, data)))
             except BadNode as error:
                 logger.error("A notification of ISR changes is ignored error=%s", error)
-        # Also of topics to be deleted: deletion waits for moves to end.
-        partitions = [tp for tp in changed if self.cluster.find(tp) is not None]
+        partitions = [tp for tp in self._in_use(changed) if self.cluster.find(tp) is not None]
         await self._term.read_states(partitions)
         batch = self._term.batch()
         batch.add_metadata(partitions)
-        finished = False
         for move in self.moves.under_way(partitions):
-            finished |= await self.moves.finish_if_in_sync(move.partition, batch)
+            await self.moves.finish_if_in_sync(move.partition, batch)
         self._send(batch)
         await self._term.write([Delete(path) for path in paths])
-        if finished:
-            self.deletion.resume()
 
     def _on_election(self, event: WatchEvent) -> None:
         self._term.enqueue(self.election_requested)
@@ -402,7 +398,6 @@ class Duties:
         batch = self._term.batch()
         outcomes = await self.moves.alter(targets, batch)
         self._send(batch)
-        self.deletion.resume()
         return outcomes
 
     async def shut_down_broker(self, broker_id: int, broker_epoch: int) -> list[TopicPartition]:

@@ -50,7 +50,9 @@ class Moves:
         moves: list[Reassignment] = []
         for tp in wanted:
             partition = self._cluster.find(tp)
-            if partition is not None and partition.being_reassigned:
+            if partition is None or tp.topic in self._cluster.deleting:
+                continue
+            if partition.being_reassigned:
                 moves.append(
                     Reassignment(tp, partition.replicas, partition.adding, partition.removing)
                 )

@@ -118,6 +118,7 @@ class Harness:
         self.path = str(directory / "metadata.db")
         self.clock = ManualClock()
         self.config = BrokerConfig(settings or {})
+        self.random = Random(1)  # goes on over restarts: ids are not given twice
         self.replicas: dict[int, FakeReplicas] = {}
         self.channels: dict[int, RecordingChannel] = {}
         self.caches: dict[int, MetadataCache] = {}
@@ -125,7 +126,7 @@ class Harness:
     async def start(self, *others: int) -> None:
         self.store = await LocalStore.open(self.path, self.clock)
         await prepare_store(self.store)
-        self.metadata = MetadataCache(await cluster_id(self.store, Random(1)))
+        self.metadata = MetadataCache(await cluster_id(self.store, self.random))
         self.caches = {NODE: self.metadata}
         self.configs = ConfigStore(self.store, self.clock)
         await self.configs.start()
@@ -140,7 +141,7 @@ class Harness:
             self.configs,
             self.config,
             self.clock,
-            Random(1),
+            self.random,
             self.open_channel,
         )
         await self.controller.start()
@@ -158,6 +159,9 @@ class Harness:
         self.replicas.clear()
 
     async def broker_comes(self, broker_id: int, rack: str | None = None) -> None:
+        """Register a broker that has just been started: it knows nothing yet."""
+        self.replicas.pop(broker_id, None)
+        self.caches.pop(broker_id, None)
         body = znodes.encode_registration(registration(broker_id, rack), 0)
         await self.store.create(znodes.broker_path(broker_id), body, ephemeral=True)
 
@@ -176,10 +180,15 @@ class Harness:
         return znodes.decode_state(path, data)
 
     async def shrink(self, topic: str, partition: int, isr: tuple[int, ...]) -> None:
-        """Change an ISR as the leader would, and announce it."""
-        state = await self.state(topic, partition)
+        """Change an ISR as its leader would, and announce it.
+
+        Raises BadVersion when the controller has just written another state.
+        """
         path = znodes.state_path(topic, partition)
-        await self.store.set(path, znodes.encode_state(state._replace(isr=isr)))
+        data, stat = await self.store.get(path)
+        state = znodes.decode_state(path, data)
+        assert state.leader == -1 or state.leader in isr
+        await self.store.set(path, znodes.encode_state(state._replace(isr=isr)), stat.version)
         body = znodes.encode_partitions([TopicPartition(topic, partition)])
         await self.store.create(f"{znodes.ISR_CHANGES}/isr_change_", body, sequence=True)
 

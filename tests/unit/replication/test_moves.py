@@ -157,7 +157,7 @@ def test_a_partition_that_never_had_a_leader_moves_at_once(tmp_path: Path) -> No
     run(harness, scenario)
 
 
-def test_no_partitions_are_added_and_nothing_deleted_during_a_move(tmp_path: Path) -> None:
+def test_no_partitions_are_added_during_a_move(tmp_path: Path) -> None:
     harness = Harness(tmp_path)
 
     async def scenario() -> None:
@@ -169,15 +169,20 @@ def test_no_partitions_are_added_and_nothing_deleted_during_a_move(tmp_path: Pat
         error = outcomes["t"]
         assert error is not None
         assert error.code is ErrorCode.REASSIGNMENT_IN_PROGRESS
-        outcomes = await harness.controller.delete_topics(["t"], timeout_ms=1)
-        error = outcomes["t"]
-        assert error is not None
-        assert error.code is ErrorCode.REQUEST_TIMED_OUT
-        assert await alter(harness, [1]) is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        await harness.shrink("t", 0, (1, 2))
-        await harness.settle()
-        await harness.settle()
+
+    run(harness, scenario, 2)
+
+
+def test_a_deletion_ends_a_move(tmp_path: Path) -> None:
+    harness = Harness(tmp_path)
+
+    async def scenario() -> None:
+        await create(harness, 1)
+        assert await alter(harness, [2]) is ErrorCode.NONE
+        outcomes = await harness.controller.delete_topics(["t"], timeout_ms=TIMEOUT_MS)
+        assert outcomes == {"t": None}
         assert await harness.store.children(znodes.TOPICS) == []
+        assert harness.replicas[1].deleted == [T0]
         assert harness.replicas[2].deleted == [T0]
 
     run(harness, scenario, 2)
