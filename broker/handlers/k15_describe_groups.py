@@ -6,6 +6,7 @@ instance id (KIP-345) · v5 flexible. An unknown group is Dead, which is no erro
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import NOT_ASKED, Resource, authorized_operations
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k15_describe_groups import (
     DescribedGroup,
@@ -19,16 +20,14 @@ if TYPE_CHECKING:
     from kavka.broker.request import Request
 
 KEY = 15
-_NOT_ASKED = -(2**31)
-_READ, _DELETE, _DESCRIBE = 3, 6, 8  # codes of ACL operations that groups know
-_EVERYTHING = 1 << _READ | 1 << _DELETE | 1 << _DESCRIBE
 
 
 def handle(
     broker: "Broker", request: "Request", body: DescribeGroupsRequest
 ) -> DescribeGroupsResponse:
-    # Without an authorizer everybody may do everything.
-    operations = _EVERYTHING if body.include_authorized_operations else _NOT_ASKED
+    operations = NOT_ASKED
+    if body.include_authorized_operations:
+        operations = authorized_operations(broker, Resource.GROUP)
     return DescribeGroupsResponse(
         groups=[_describe(broker, group_id, operations) for group_id in body.groups]
     )
@@ -53,5 +52,5 @@ def _describe(broker: "Broker", group_id: str, operations: int) -> DescribedGrou
             )
             for member in group.members
         ],
-        authorized_operations=operations if error is ErrorCode.NONE else _NOT_ASKED,
+        authorized_operations=operations if error is ErrorCode.NONE else NOT_ASKED,
     )
