@@ -236,7 +236,7 @@ def test_verifiable_producer_and_consumer(broker: BrokerProcess, topic: str) -> 
 )
 def test_dump_tool_reads_our_files(tmp_path: Path, release: str, dump: str) -> None:
     with running_broker(tmp_path / "data") as broker:
-        create(broker, "dumped", **{"segment.bytes": "20000", "index.interval.bytes": "1000"})
+        create(broker, "dumped", **{"segment.bytes": "400000", "index.interval.bytes": "1000"})
         produce(broker, "dumped", sample(400), **{"batch.num.messages": 10})
     directory = tmp_path / "data" / "dumped-0"
     logs = sorted(directory.glob("*.log"))
