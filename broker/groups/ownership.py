@@ -30,7 +30,7 @@ def string_hash(text: str) -> int:
     return value - (1 << 32) if value & 0x80000000 else value
 
 
-@lru_cache(maxsize=8_192)
+@lru_cache(maxsize=1_024)
 def partition_for(key: str, partitions: int) -> int:
     """The partition of an internal topic that a group or transactional id belongs to."""
     value = string_hash(key)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KEY = 8
 _DEFAULT = -1  # "now", and "as the broker is set"
+_NEVER = 2**63 - 1  # as late as a record can say
 
 
 def handle(
@@ -39,7 +40,7 @@ def handle(
     now_ms = broker.clock.wall_ms()
     expiry = NO_EXPIRY
     if body.retention_time_ms != _DEFAULT:
-        expiry = now_ms + body.retention_time_ms
+        expiry = min(now_ms + body.retention_time_ms, _NEVER)
     offsets = []
     for partition, asked in _partitions(body):
         if broker.metadata.has_partition(*partition):

@@ -255,6 +255,9 @@ def test_timestamps_and_retention_of_their_own(tmp_path: Path) -> None:
         assert kept() == CommittedOffset(1, -1, "note", 77)
         await client.ask(2, commit_request(2, retention_time_ms=500), k08.OffsetCommitResponse)
         assert kept() == CommittedOffset(2, -1, "note", now, now + 500)
+        longest = 2**63 - 1
+        await client.ask(2, commit_request(3, retention_time_ms=longest), k08.OffsetCommitResponse)
+        assert kept() == CommittedOffset(3, -1, "note", now, longest)
 
     play(tmp_path, scenario)
 
