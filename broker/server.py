@@ -101,6 +101,12 @@ class Server:
         except _EXPECTED as error:
             await self._teardown.aclose()
             raise StartupError(str(error)) from error
+        except OSError as error:
+            await self._teardown.aclose()
+            what = error.filename or "a file"
+            raise StartupError(
+                f"Cannot use {what}: {error.strerror or error}; check log.dirs and the rights there"
+            ) from error
         except BaseException:
             await self._teardown.aclose()
             raise
@@ -136,8 +142,9 @@ class Server:
         known_id = log_manager.open_directories()
         self._teardown.push_async_callback(log_manager.stop)
         path = os.path.join(log_manager.describe()[0].path, _STORE_FILE)
-        store = broker.store = await LocalStore.open(path, clock)
-        self._teardown.push_async_callback(store.close)
+        opening = loop.create_task(LocalStore.open(path, clock))
+        self._teardown.push_async_callback(_close_store, opening)
+        store = broker.store = await asyncio.shield(opening)
         await registration.prepare_store(store)
         broker.cluster_id = await registration.cluster_id(store, self.random)
         broker.node_id = await self._node_id(known_id)
@@ -238,6 +245,15 @@ class Server:
         network.close()
 
 
+async def _close_store(opening: "asyncio.Task[LocalStore]") -> None:
+    """Close the store, also one that was still being opened when the start was broken off."""
+    try:
+        store = await opening
+    except StoreError:
+        return
+    await store.close()
+
+
 def _resolve(topic: str, overrides: Mapping[str, str], config: "BrokerConfig") -> "TopicConfig":
     try:
         return topic_settings.resolve(overrides, config)
@@ -288,11 +304,9 @@ async def _serve(config: "BrokerConfig") -> int:
     gc.set_threshold(*_GC_THRESHOLDS)
     gc.enable()
     addresses = ", ".join(map(str, server.advertised))
-    print(
-        f"kavka is ready at {addresses} broker={server.broker.node_id} "
-        f"cluster={server.broker.cluster_id}",
-        flush=True,
-    )
+    facts = f"broker={server.broker.node_id} cluster={server.broker.cluster_id}"
+    with contextlib.suppress(BrokenPipeError):  # whoever read the line may be gone
+        print(f"kavka is ready at {addresses} {facts}", flush=True)
     await _unless(stop, server.failed.wait())
     await server.stop()
     return 1 if server.failed.is_set() else 0

@@ -1,10 +1,14 @@
 """A whole broker, in this process and in one of its own."""
 
+import asyncio
+import errno
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +16,8 @@ import pytest
 
 from kavka.broker.dispatch import offered_versions
 from kavka.broker.embed import EmbeddedBroker
-from kavka.broker.server import StartupError
+from kavka.broker.server import Server, StartupError
+from kavka.config.broker import BrokerConfig
 from kavka.config.option import ConfigError
 from kavka.protocol import codec, headers
 from kavka.protocol.messages.k00_produce import (
@@ -173,6 +178,67 @@ def test_compatibility_caps_what_is_offered() -> None:
         client.close()
 
 
+def test_a_stopping_broker_answers_who_waits() -> None:
+    broker = EmbeddedBroker().start()
+    client = Client(broker.bootstrap)
+    client.create_topic("quiet")
+    partition = FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1 << 20)
+    request = FetchRequest(
+        max_wait_ms=600_000,
+        min_bytes=1,
+        max_bytes=1 << 20,
+        topics=[FetchTopic(topic="quiet", partitions=[partition])],
+    )
+    client.socket.sendall(headers.encode_request(1, 4, 7, "tester", request))
+    asker = Client(broker.bootstrap)
+    asker.fetch("quiet", 0)  # sent later, so the first has been parked when this is answered
+    stopping = threading.Thread(target=broker.stop)
+    stopping.start()
+    size = int.from_bytes(client.file.read(4), "big")
+    response = codec.decode(FetchResponse, client.file.read(size), 4, 4)
+    assert response.responses[0].partitions[0].error_code == 0
+    assert client.file.read(1) == b""  # and then the connection is closed
+    stopping.join()
+    client.close()
+    asker.close()
+
+
+def test_an_interrupted_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    settings = {"log.dirs": str(tmp_path), "listeners": "PLAINTEXT://127.0.0.1:0"}
+
+    async def interrupt(turns: int) -> bool:
+        server = Server(BrokerConfig(settings))
+        starting = asyncio.get_running_loop().create_task(server.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if starting.done():
+            await server.stop()
+            return False
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        return True
+
+    assert asyncio.run(interrupt(1))
+    assert asyncio.run(interrupt(2))
+    with EmbeddedBroker(data_dir=str(tmp_path)) as broker:
+        Client(broker.bootstrap).close()
+
+
+def test_without_a_log_directory_the_broker_gives_up() -> None:
+    async def lose_the_disk() -> bool:
+        with tempfile.TemporaryDirectory() as directory:
+            settings = {"log.dirs": directory, "listeners": "PLAINTEXT://127.0.0.1:0"}
+            server = Server(BrokerConfig(settings))
+            await server.start()
+            [log_dir] = server.broker.logs.describe()
+            server.broker.logs._directory_failed(log_dir, OSError(errno.EIO, "I/O error"))
+            await server.stop()
+            return server.failed.is_set()
+
+    assert asyncio.run(lose_the_disk())
+
+
 # -- what stands in the way --------------------------------------------------------------
 
 
@@ -204,6 +270,13 @@ def test_zookeeper_is_refused_while_it_cannot_be_had(tmp_path: Path) -> None:
     settings = {"zookeeper.connect": "localhost:2181", "broker.id": "1"}
     with pytest.raises(StartupError, match=r"remove zookeeper\.connect"):
         EmbeddedBroker(settings, data_dir=str(tmp_path)).start()
+
+
+def test_a_place_that_is_no_directory_is_said_so(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("")
+    with pytest.raises(StartupError, match=re.escape(str(place))):
+        EmbeddedBroker(data_dir=str(place)).start()
 
 
 def test_a_failed_start_leaves_nothing_behind(tmp_path: Path, broker: EmbeddedBroker) -> None:

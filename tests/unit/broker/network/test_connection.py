@@ -260,6 +260,16 @@ def test_idle_connections_are_closed_and_busy_ones_are_not(make_network, lines) 
     assert "idle for longer than connections.max.idle.ms" in lines()[0]
 
 
+def test_the_hub_looks_for_idle_connections_by_itself(make_network) -> None:
+    network = make_network(idle=10.0)
+    _, connection = network.client()
+    network.hub.start()
+    for _ in range(5):
+        network.clock.advance(3.0)
+        network.loop.fire_timers()
+    assert connection.closed
+
+
 def test_large_frames_wait_for_memory_and_get_it(make_network) -> None:
     network = make_network(budget=100_000)
     first, second = network.client()[0], network.client()[0]
