@@ -357,3 +357,14 @@ def test_metadata_of_every_version_reaches_its_handler(monkeypatch) -> None:
         answer = serve(dispatcher, request_frame(3, version, MetadataRequest(topics=[])))
         response = codec.decode(MetadataResponse, body_of(3, version, answer), version)
         assert response.controller_id == (4 if version else -1)
+
+
+@pytest.mark.parametrize("key", HANDLERS)
+def test_every_entry_has_its_handler(key: int) -> None:
+    route = make_dispatcher()._routes[key]
+    route.load()
+    request_class, response_class = keys.message_classes(key)
+    assert route.request_class is request_class
+    for version in (route.min_version, route.max_version):
+        assert request_class.MIN_VERSION <= version <= request_class.MAX_VERSION
+        assert response_class.MIN_VERSION <= version <= response_class.MAX_VERSION
