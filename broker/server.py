@@ -86,6 +86,7 @@ class Server:
         self.fs = fs or FileSystem()
         self.random = random.SystemRandom()
         self.broker = Broker(config, self.clock)
+        self.bound: list[Endpoint] = []  # where it listens, and what clients are told of that
         self.advertised: list[Endpoint] = []
         self.failed = asyncio.Event()  # something without which the broker cannot go on
         # Taken down in the opposite order of building, also when building stops half-way.
@@ -132,7 +133,7 @@ class Server:
         network = Network(config, clock, loop, dispatcher)
         network.bind()
         self._teardown.callback(network.close)
-        self.advertised = network.advertised()
+        self.bound, self.advertised = network.bound(), network.advertised()
         broker.advertised_endpoints = {
             endpoint.name: (endpoint.host, endpoint.port) for endpoint in self.advertised
         }
@@ -303,8 +304,10 @@ async def _serve(config: "BrokerConfig") -> int:
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     gc.enable()
-    addresses = ", ".join(map(str, server.advertised))
+    addresses = ", ".join(map(str, server.bound))
     facts = f"broker={server.broker.node_id} cluster={server.broker.cluster_id}"
+    if server.advertised != server.bound:
+        facts += f" advertised={','.join(map(str, server.advertised))}"
     with contextlib.suppress(BrokenPipeError):  # whoever read the line may be gone
         print(f"kavka is ready at {addresses} {facts}", flush=True)
     await _unless(stop, server.failed.wait())

@@ -301,11 +301,13 @@ def serve(data_dir: Path, *settings: str) -> "subprocess.Popen[str]":
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_says_that_it_is_ready_and_stops_cleanly(tmp_path: Path, number: int) -> None:
     data = tmp_path / "data"
-    process = serve(data, "listeners=PLAINTEXT://127.0.0.1:0")
+    told = "advertised.listeners=PLAINTEXT://localhost:0"
+    process = serve(data, "listeners=PLAINTEXT://127.0.0.1:0", told)
     assert process.stdout is not None
     ready = process.stdout.readline()
-    address = re.search(r"PLAINTEXT://(127\.0\.0\.1:[1-9]\d*)", ready)
+    address = re.search(r"ready at PLAINTEXT://(127\.0\.0\.1:[1-9]\d*) ", ready)
     assert address, ready
+    assert f"advertised=PLAINTEXT://localhost:{address[1].rpartition(':')[2]}\n" in ready
     client = Client(address[1])
     client.create_topic("t")
     client.produce("t", b"v")
