@@ -341,6 +341,25 @@ def test_deletion_with_a_dead_replica_waits_for_its_broker(tmp_path: Path) -> No
     run(harness, scenario, 2)
 
 
+def test_deletion_asks_again_a_broker_that_died_before_it_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = Harness(tmp_path)
+
+    async def scenario() -> None:
+        await create(harness, "t", [2])
+        monkeypatch.setattr(harness.channels[2], "send", lambda request, on_response: None)
+        outcomes = await harness.controller.delete_topics(["t"], timeout_ms=1)
+        assert code(outcomes["t"]) is ErrorCode.REQUEST_TIMED_OUT
+        await harness.broker_goes(2)
+        await harness.broker_comes(2)
+        await harness.settle()
+        assert harness.replicas[2].deleted == [T0]
+        assert await harness.store.children(znodes.TOPICS) == []
+
+    run(harness, scenario, 2)
+
+
 def test_partitions_are_added(tmp_path: Path) -> None:
     harness = Harness(tmp_path)
 
