@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 from kavka.config.listeners import Endpoint
 from kavka.protocol.schema import ZERO_UUID
 from kavka.protocol.topics import TopicPartition
+from kavka.replication.store.base import StoreError
 
 CLUSTER_ID: Final = "/cluster/id"
 BROKER_IDS: Final = "/brokers/ids"
@@ -86,8 +87,8 @@ def sequence_number(name: str) -> int:
 # -- bodies -------------------------------------------------------------------------------------
 
 
-class BadNode(ValueError):
-    """A node whose body is not what its place calls for."""
+class BadNode(StoreError):
+    """A node whose body is not what its place calls for; the message names the node."""
 
 
 def _dump(body: Mapping[str, object]) -> bytes:
@@ -123,7 +124,11 @@ def encode_cluster_id(cluster_id: str) -> bytes:
 
 
 def decode_cluster_id(data: bytes) -> str:
-    return str(_load(CLUSTER_ID, data)["id"])
+    """Raises BadNode."""
+    try:
+        return str(_load(CLUSTER_ID, data)["id"])
+    except KeyError:
+        raise BadNode(f"{CLUSTER_ID} holds no id") from None
 
 
 def encode_controller(broker_id: int, now_ms: int) -> bytes:
@@ -131,8 +136,11 @@ def encode_controller(broker_id: int, now_ms: int) -> bytes:
 
 
 def decode_controller(data: bytes) -> int:
-    """The id of the broker that is the controller."""
-    return int(_load(CONTROLLER, data)["brokerid"])
+    """The id of the broker that is the controller. Raises BadNode."""
+    try:
+        return int(_load(CONTROLLER, data)["brokerid"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadNode(f"{CONTROLLER} names no broker: {error!r}") from None
 
 
 class Registration(NamedTuple):

@@ -136,17 +136,17 @@ class Controller:
         self._events.put_nowait(event)
 
     async def _do(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Have something done in its turn. Raises what it raises; KafkaError for failures."""
+        """Have something done in its turn. Raises what it raises."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         async def event() -> None:
             try:
                 result = await operation()
-            except KafkaError as error:
-                _refuse(future, error)
             except BaseException as error:
-                _refuse(future, _explain(error))
-                raise
+                if not future.done():
+                    future.set_exception(error)
+                if not isinstance(error, KafkaError):
+                    raise  # of concern to more than who asked
             else:
                 if not future.done():
                     future.set_result(result)
@@ -223,12 +223,19 @@ class Controller:
             self._resign()
 
     async def _as_controller(self, operation: Callable[[Duties], Awaitable[T]]) -> T:
+        """Have the controller do something in its turn. Raises KafkaError."""
+
         async def in_office() -> T:
             if self._duties is None:
                 raise _not_controller()
             return await operation(self._duties)
 
-        return await self._do(in_office)
+        try:
+            return await self._do(in_office)
+        except ControllerMoved:
+            raise _not_controller() from None
+        except StoreError as error:
+            raise store_failure(error) from None
 
     # -- topics -------------------------------------------------------------------------------
 
@@ -394,20 +401,3 @@ def _not_controller() -> KafkaError:
     return KafkaError(
         ErrorCode.NOT_CONTROLLER, "This is not the correct controller for this cluster."
     )
-
-
-def _explain(error: BaseException) -> BaseException:
-    match error:
-        case ControllerMoved():
-            return _not_controller()
-        case StoreError():
-            return store_failure(error)
-        case Exception():
-            return KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, "The controller failed.")
-        case _:
-            return error
-
-
-def _refuse(future: "asyncio.Future[T]", error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)

@@ -7,7 +7,6 @@ from typing import Final
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.replication import znodes
 from kavka.replication.store.base import BadVersion, MetadataStore, NoNode, StoreError
-from kavka.replication.znodes import BadNode
 
 logger = logging.getLogger("kavka.producers")
 
@@ -54,7 +53,7 @@ class ProducerIds:
                 await self._store.set(znodes.PRODUCER_ID_BLOCK, body, stat.version)
             except BadVersion:
                 continue  # another broker took that block
-            except (StoreError, BadNode) as error:
+            except StoreError as error:
                 logger.error("No producer ids could be reserved error=%s", error)
                 raise KafkaError(
                     ErrorCode.COORDINATOR_NOT_AVAILABLE, "No producer ids could be reserved."
