@@ -26,6 +26,7 @@ from kavka.replication.store.base import (
     NoNode,
     NotEmpty,
     Operation,
+    SessionEvent,
     SessionExpired,
     SetData,
     StoreError,
@@ -460,3 +461,27 @@ def test_paths_are_checked(tmp_path: Path) -> None:
                 await store.create(path)
 
     in_store(tmp_path, scenario)
+
+
+def test_a_bug_in_the_thread_ends_the_session_and_hangs_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(store: LocalStore) -> None:
+        told: list[SessionEvent] = []
+        store.on_session_event(told.append)
+        await store.create("/kept")
+        broken = store._submit(lambda tree: 1 // 0)
+        behind = store.create("/lost")
+        for future in (broken, behind):
+            with pytest.raises(SessionExpired):
+                await future
+        assert told == [SessionEvent.EXPIRED]
+        with pytest.raises(SessionExpired):
+            await store.get("/kept")
+
+    async def afterwards(store: LocalStore) -> None:
+        assert await store.children("/") == ["kept"]
+
+    in_store(tmp_path, scenario)
+    assert "The metadata store has failed" in caplog.text
+    in_store(tmp_path, afterwards)
