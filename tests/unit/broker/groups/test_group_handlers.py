@@ -1,5 +1,6 @@
 """What clients of every era ask of the group coordinator, frame by frame."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -428,6 +429,17 @@ def test_the_first_search_makes_the_topic(tmp_path: Path, version: int) -> None:
             "compression.type": "producer",
         }
         assert (await client.ask(version, request, k10.FindCoordinatorResponse)) == answer
+
+    play(tmp_path, scenario)
+
+
+def test_several_clients_search_at_once(tmp_path: Path) -> None:
+    async def scenario(client: Client) -> None:
+        request = k10.FindCoordinatorRequest(key="g")
+        answers = await asyncio.gather(
+            *(client.ask(2, request, k10.FindCoordinatorResponse) for _ in range(5))
+        )
+        assert [(a.error_code, a.node_id) for a in answers] == [(0, 1)] * 5
 
     play(tmp_path, scenario)
 
