@@ -38,7 +38,7 @@ class FlushJob:
         self._files.append(file)
 
     def add_epochs(self, path: str, data: bytes) -> None:
-        """Write the leader-epoch checkpoint."""
+        """Write the leader-epoch checkpoint; its directory has to be added, too."""
         self._epochs = (path, data)
 
     def add_directory(self, path: str) -> None:
@@ -51,7 +51,7 @@ class FlushJob:
             for file in self._files:
                 self._fs.fdatasync(file)
             if self._epochs is not None:
-                self._fs.atomic_write(*self._epochs)
+                self._fs.atomic_write(*self._epochs, sync_name=False)
             for path in self._directories:
                 self._fs.sync_dir(path)
         except OSError as error:

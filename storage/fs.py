@@ -193,11 +193,14 @@ class FileSystem:
         finally:
             file.close()
 
-    def atomic_write(self, path: str, data: Buffer, *, sync: bool = True) -> None:
+    def atomic_write(
+        self, path: str, data: Buffer, *, sync: bool = True, sync_name: bool = True
+    ) -> None:
         """Replace ``path`` by ``data``: after a crash it is the old file or the new one.
 
         Kafka's way: ``<path>.tmp``, sync, rename, sync the directory. Without ``sync`` a power
-        loss (not a crash of the process) may leave an empty file. *May block long.*
+        loss (not a crash of the process) may leave an empty file; without ``sync_name`` the old
+        one, for a caller who syncs the directory himself. *May block long.*
         """
         temporary = path + ".tmp"
         file = self.open(temporary, write=True, create=True)
@@ -209,7 +212,7 @@ class FileSystem:
         finally:
             file.close()
         self.rename(temporary, path)
-        if sync:
+        if sync and sync_name:
             self.sync_dir(os.path.dirname(path))
 
     # -- names ----------------------------------------------------------------------------

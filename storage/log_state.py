@@ -258,6 +258,7 @@ class LogState:
         self._require_online()
         try:
             job = FlushJob(self._fs, self.log_end_offset, self._truncations)
+            new_names = False
             if self.log_end_offset > self.recovery_point:
                 for segment in self.segments.reaching(self.recovery_point):
                     if segment.exists:
@@ -265,13 +266,15 @@ class LogState:
                     if not segment.is_active:
                         for file in segment.index_files():
                             job.add_file(file)
-                if self._directory_dirty:
-                    job.add_directory(self.directory)
-                    job.add_directory(os.path.dirname(self.directory))
-                    self._directory_dirty = False
+                new_names, self._directory_dirty = self._directory_dirty, False
             if self.leader_epochs.dirty:
                 job.add_epochs(self.leader_epochs.path, self.leader_epochs.encode())
                 self.leader_epochs.dirty = False
+                job.add_directory(self.directory)
+            elif new_names:
+                job.add_directory(self.directory)
+            if new_names:
+                job.add_directory(os.path.dirname(self.directory))
             return job
         except OSError as error:
             raise self._failed(error, "flush") from error
@@ -296,7 +299,6 @@ class LogState:
         try:
             if self.offline is None:
                 self._active.finish()
-                self._active.is_active = False  # its indexes are complete: flush syncs them too
                 self.flush()
                 if self.log_end_offset > self.log_start_offset:
                     self.producers.take_snapshot()

@@ -67,16 +67,19 @@ class Segment(SegmentFile):
         created_ms: int,
         index_interval: int = 4096,
         index_bytes: int = 10_485_760,
+        mapped: bool = True,
         roll_jitter_ms: int = 0,
         preallocate: int = 0,
     ) -> None:
         """Stand for the segment at ``base_offset`` in ``directory``; nothing is touched yet.
 
         ``index_interval`` and ``index_bytes`` are index.interval.bytes and segment.index.bytes;
-        ``roll_jitter_ms`` is taken off segment.ms. ``created_ms`` decides when a segment without
-        timestamps rolls.
+        ``mapped`` and ``preallocate`` are the file's; ``roll_jitter_ms`` is taken off
+        segment.ms. ``created_ms`` decides when a segment without timestamps rolls.
         """
-        super().__init__(fs, directory, base_offset, open_files, preallocate=preallocate)
+        super().__init__(
+            fs, directory, base_offset, open_files, mapped=mapped, preallocate=preallocate
+        )
         self.created_ms = created_ms
         self.index_interval = index_interval
         self.roll_jitter_ms = roll_jitter_ms

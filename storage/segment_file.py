@@ -214,8 +214,8 @@ class SegmentFile:
 
     def trim(self) -> None:
         """Cut what was reserved behind the data."""
-        if self._file is not None and self._reserved != self.size:
-            self._cut(self._file, self.size)
+        if self._reserved > self.size:  # 0 when it has not been opened since it was loaded
+            self._cut(self.file(), self.size)
 
     def release(self) -> None:
         """Forget the file; nothing is written. It may still be read, and is opened again then."""

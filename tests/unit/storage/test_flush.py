@@ -161,7 +161,6 @@ def test_a_flush_syncs_segments_indexes_epochs_and_names(tmp_path: Path) -> None
         "00000000000000000001.log",
         "leader-epoch-checkpoint.tmp",
         "orders-0",
-        "orders-0",
         tmp_path.name,
     ]
     assert log.recovery_point == 2

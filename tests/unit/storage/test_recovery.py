@@ -83,6 +83,16 @@ def test_files_are_cut_to_their_data_at_a_clean_stop(place: Make) -> None:
     assert Path(path).stat().st_size == log.size
 
 
+def test_files_that_were_let_go_are_cut_too(place: Make) -> None:
+    here = place()
+    log = here.open()
+    fill(log, 50)
+    log.segments.last.let_go()
+    log.close()
+    assert Path(here.path("00000000000000000000.log")).stat().st_size == log.size
+    assert here.load().recovery.segments == 0
+
+
 def test_the_topic_id_is_kept(place: Make) -> None:
     here = place()
     log = here.load(topic_id=bytes(range(16))).log

@@ -1,0 +1,1 @@
+"""Bad input against a real broker process: it neither stops nor grows nor disturbs its clients."""
