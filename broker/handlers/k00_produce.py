@@ -13,7 +13,9 @@ no further request meanwhile. An answer waits where ``acks`` or ``flush.messages
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.produce import single
 from kavka.broker.request import Disconnect, Pending
+from kavka.protocol import codec
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k00_produce import (
     BatchIndexAndErrorMessage,
@@ -24,6 +26,7 @@ from kavka.protocol.messages.k00_produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
+from kavka.protocol.records.batch import TRANSACTIONAL_MASK, BatchHeader
 from kavka.protocol.records.validate import (
     AppendRules,
     RecordsRejected,
@@ -34,6 +37,7 @@ from kavka.protocol.records.validate import (
 from kavka.protocol.topics import INTERNAL_TOPICS
 from kavka.replication.partition import ACKS_ALL, Partition
 from kavka.replication.waiting import Waiter
+from kavka.storage.append import AppendInfo
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
@@ -43,6 +47,7 @@ KEY = 0
 
 NO_ACKS: Final = 0
 LEGAL_ACKS: Final = (-1, 0, 1)
+FIRST_WITH_ABORTABLE: Final = 11
 ADMIN_CLIENT: Final = "__admin_client"  # Kafka's own exception for writing to internal topics
 
 
@@ -59,6 +64,77 @@ class _Append:
         self.rules: AppendRules | None = None
         self.validated: ValidatedAppend | None = None
         self.end_offset = -1  # what must be kept before it is acknowledged
+
+
+def handle_raw(broker: "Broker", request: "Request") -> bytes | ProduceResponse | Pending | None:
+    """Take the short way for the ordinary request of one partition, the general one for others."""
+    asked = single.parse(request.body, request.version)
+    if asked is not None and asked.acks in LEGAL_ACKS:
+        try:
+            topic = asked.topic.decode()
+            partition = broker.replicas.partition(topic, asked.index)
+            if topic not in INTERNAL_TOPICS and partition.is_leader:
+                now_ms = broker.clock.wall_ms()
+                rules = partition.append_rules
+                validated = validate(asked.records, rules, now_ms, request.version)
+                if validated.batches and not validated.batches[0][0].is_transactional:
+                    return _append_single(broker, request, asked, partition, validated)
+        except (KafkaError, UnicodeDecodeError):
+            pass  # nothing has been done yet: the general way finds it again and tells it
+    body = codec.decode(ProduceRequest, request.body, request.version)
+    return handle(broker, request, body)
+
+
+def _append_single(
+    broker: "Broker",
+    request: "Request",
+    asked: single.SingleProduce,
+    partition: Partition,
+    validated: ValidatedAppend,
+) -> bytes | ProduceResponse | Pending | None:
+    acks = asked.acks
+    try:
+        info = broker.replicas.append(partition, validated.batches, acks)
+    except KafkaError as error:
+        return _single_general(broker, request, asked, partition, error=error)
+    end_offset = info.last_offset + 1
+    if not partition.acknowledged(acks, end_offset):
+        return _single_general(broker, request, asked, partition, info=info)
+    if acks == NO_ACKS:
+        return None
+    return single.answer(
+        request.version,
+        asked.topic,
+        asked.index,
+        info.first_offset,
+        info.log_append_time,
+        partition.log.log_start_offset,
+    )
+
+
+def _single_general(
+    broker: "Broker",
+    request: "Request",
+    asked: single.SingleProduce,
+    partition: Partition,
+    *,
+    info: AppendInfo | None = None,
+    error: KafkaError | None = None,
+) -> ProduceResponse | Pending | None:
+    """What follows an append by the short way when it failed or has to wait."""
+    topic = asked.topic.decode()
+    append = _Append(topic, asked.records, PartitionProduceResponse(index=asked.index))
+    append.partition = partition
+    if info is not None:
+        _succeed(append, info)
+    else:
+        assert error is not None
+        _fail(append, error, request.version)
+    response = ProduceResponse(
+        responses=[TopicProduceResponse(name=topic, partition_responses=[append.result])]
+    )
+    body = ProduceRequest(acks=asked.acks, timeout_ms=asked.timeout_ms)
+    return _answer(broker, request, body, response, [append])
 
 
 def handle(
@@ -117,25 +193,45 @@ def _append_all(
     for append in appends:
         if append.result.error_code != ErrorCode.NONE:
             continue
-        partition, validated, result = append.partition, append.validated, append.result
+        partition, validated = append.partition, append.validated
         assert partition is not None
         assert validated is not None
         if not validated.batches:
             continue  # an empty set, legal up to v2: nothing appended, base offset -1
         try:
-            if body.transactional_id is None and any(
-                header.is_transactional for header, _ in validated.batches
-            ):
-                raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
             partition.require_leader()
+            for header, _ in validated.batches:
+                if header.attributes & TRANSACTIONAL_MASK:
+                    _require_transaction(broker, request.version, body, partition, header)
             info = broker.replicas.append(partition, validated.batches, body.acks)
         except KafkaError as error:
             _fail(append, error, request.version)
             continue
-        result.base_offset = info.first_offset
-        result.log_append_time_ms = info.log_append_time
-        result.log_start_offset = partition.log.log_start_offset
-        append.end_offset = info.last_offset + 1
+        _succeed(append, info)
+
+
+def _require_transaction(
+    broker: "Broker",
+    version: int,
+    body: ProduceRequest,
+    partition: Partition,
+    header: BatchHeader,
+) -> None:
+    """Raise unless the batch is part of a transaction that is open (KIP-890)."""
+    from kavka.broker.transactions.messages import ProducerIdentity
+    from kavka.broker.transactions.verification import verify_append
+
+    if body.transactional_id is None:
+        raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    code = verify_append(
+        broker.transactions,
+        partition,
+        body.transactional_id,
+        ProducerIdentity(header.producer_id, header.producer_epoch),
+        knows_abortable=version >= FIRST_WITH_ABORTABLE,
+    )
+    if code is not ErrorCode.NONE:
+        raise KafkaError(code, "The batch is not part of an open transaction.")
 
 
 def _answer(
@@ -264,6 +360,15 @@ def _convert(data: memoryview, rules: AppendRules, now_ms: int, version: int) ->
     from kavka.protocol.records.convert import convert_append
 
     return convert_append(data, rules, now_ms, version)
+
+
+def _succeed(append: _Append, info: AppendInfo) -> None:
+    assert append.partition is not None
+    result = append.result
+    result.base_offset = info.first_offset
+    result.log_append_time_ms = info.log_append_time
+    result.log_start_offset = append.partition.log.log_start_offset
+    append.end_offset = info.last_offset + 1
 
 
 def _fail(append: _Append, error: KafkaError, version: int) -> None:

@@ -1,0 +1,1 @@
+"""Producing: the ordinary request read and answered without the general codec."""
