@@ -21,10 +21,6 @@ FRAME_BYTES_MAX_BEFORE_AUTHENTICATION: Final = 512 * KIB
 RECEIVE_BUFFER_BYTES: Final = 64 * KIB
 """The receive buffer all connections share; a larger frame gets a buffer of its own."""
 
-FRAME_GROWTH_BYTES: Final = 1 * MIB
-"""A frame's own buffer grows by at most so much beyond what has arrived: an announced size
-alone takes no memory."""
-
 STRING_BYTES_MAX: Final = 32767
 """A nullable string's length is an INT16 before the flexible versions."""
 
@@ -58,8 +54,9 @@ FETCH_BYTES_MAX: Final = 64 * MIB
 
 # -- metadata and groups -------------------------------------------------------------------
 
-PARTITIONS_PER_TOPIC_MAX: Final = 100_000
-"""Partitions one request may ask for; the instance's own cap comes on top."""
+PARTITIONS_PER_TOPIC_MAX: Final = 10_000
+"""Partitions one request may ask for (its znode would outgrow 1 MiB soon after); the instance's
+own cap comes on top."""
 
 CLIENT_ID_CHARACTERS_LOGGED: Final = 128
 """A client's own texts are cut to this in log lines."""
@@ -68,14 +65,14 @@ CONFIG_CHARACTERS_MAX: Final = 512 * KIB
 """Names and values of all overrides of one topic or broker; a znode holds 1 MiB."""
 
 FRAME_MEMORY_BYTES_MAX: Final = 256 * MIB
-"""What all large frames now arriving may hold together; beyond it their connections wait.
+"""What all large frames now arriving or in work may hold together; beyond it connections wait.
 ``queued.max.request.bytes`` overrides it."""
 
 FRAME_MEMORY_IDLE_BYTES_MAX: Final = 64 * MIB
 """Used frame buffers kept for the frames to come."""
 
-STALLED_FRAME_SECONDS: Final = 60
-"""A large frame that does not go on for so long gives way when others wait for memory."""
+FRAME_BYTES_PER_SECOND_MIN: Final = 16 * KIB
+"""A large frame that arrives more slowly gives way when others wait for memory."""
 
 ACCEPTS_PER_TURN_MAX: Final = 256
 """Connections accepted in one turn of the loop; a burst must not overflow the kernel's queue."""

@@ -9,6 +9,7 @@ replicas of a partition take a new rack (then a new broker) as long as there is 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from kavka.config.limits import PARTITIONS_PER_TOPIC_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 
 
@@ -40,6 +41,12 @@ def assign_replicas(
     if partitions <= 0:
         raise KafkaError(
             ErrorCode.INVALID_PARTITIONS, "Number of partitions must be larger than 0."
+        )
+    if partitions > PARTITIONS_PER_TOPIC_MAX:
+        raise KafkaError(
+            ErrorCode.INVALID_PARTITIONS,
+            f"Number of partitions: {partitions} larger than {PARTITIONS_PER_TOPIC_MAX}, the most "
+            "that one request may ask for.",
         )
     if replication_factor <= 0:
         raise KafkaError(

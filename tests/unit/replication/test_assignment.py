@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kavka.config.limits import PARTITIONS_PER_TOPIC_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.replication.assignment import (
     Candidate,
@@ -78,6 +79,8 @@ def test_an_extension_whose_first_broker_is_gone() -> None:
     ("partitions", "factor", "code"),
     [
         (0, 1, ErrorCode.INVALID_PARTITIONS),
+        (PARTITIONS_PER_TOPIC_MAX + 1, 1, ErrorCode.INVALID_PARTITIONS),
+        (2**31 - 1, 1, ErrorCode.INVALID_PARTITIONS),
         (-3, 1, ErrorCode.INVALID_PARTITIONS),
         (1, 0, ErrorCode.INVALID_REPLICATION_FACTOR),
         (1, 6, ErrorCode.INVALID_REPLICATION_FACTOR),
