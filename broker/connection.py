@@ -16,10 +16,10 @@ there is no transport, stream or task (those cost several times the work of a sm
 
 import errno
 import logging
-import mmap
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Final, cast
 
@@ -28,11 +28,13 @@ from kavka.broker.request import ANONYMOUS, Disconnect, Pending, RequestFailed
 from kavka.config.limits import (
     CLIENT_ID_CHARACTERS_LOGGED,
     FRAME_BYTES_MIN,
+    FRAME_BYTES_PER_SECOND_MIN,
     REQUESTS_PER_TURN_MAX,
 )
 from kavka.protocol.errors import MalformedFrame
 
 if TYPE_CHECKING:
+    from kavka.broker.buffers import Loan
     from kavka.broker.hub import Hub
     from kavka.config.listeners import Endpoint
 
@@ -56,6 +58,8 @@ _OUTPUT: Final = 4  # the peer does not read what it asked for
 _MEMORY: Final = 8  # no memory for a large frame just now
 _TURN: Final = 16  # it has had its share of this turn of the loop
 
+_NEW: Final = -1  # a large frame that no sweep has seen arriving yet
+
 _SEND_AT: Final = 1 << 18  # answers of one batch go out early when they grow past this
 
 
@@ -63,12 +67,13 @@ class Connection:
     """One accepted socket. Owned by the event loop."""
 
     __slots__ = (
-        "_buffer",
         "_closing",
         "_filled",
         "_frame",
         "_hub",
+        "_in_work",
         "_kept",
+        "_loan",
         "_on_close",
         "_output",
         "_parked",
@@ -76,6 +81,7 @@ class Connection:
         "_reading",
         "_ready",
         "_sock",
+        "_swept",
         "_unsent",
         "_will_flush",
         "_writing",
@@ -116,8 +122,10 @@ class Connection:
         self._on_close = on_close
         self._kept = b""  # bytes received and not yet served
         self._frame: memoryview | None = None  # of a large frame still arriving
-        self._buffer: mmap.mmap | None = None  # what the large frame lies in
+        self._loan: Loan | None = None  # what the large frame lies in
         self._filled = 0
+        self._in_work: Loan | None = None  # one that the handler being run keeps
+        self._swept = _NEW  # what was filled at the last sweep
         self._parked: deque[Pending | Answer] | None = None  # in request order
         self._output = Output()
         self._unsent = 0  # bytes of memory in the output after a send that fell short
@@ -149,10 +157,12 @@ class Connection:
         """Whether answers are ready that the socket has not taken."""
         return bool(self._output.parts)
 
-    @property
-    def holds_memory(self) -> bool:
-        """Whether a large frame is still arriving."""
-        return self._frame is not None
+    def is_slow(self, seconds: float) -> bool:
+        """Whether a large frame has hardly come on since this was last asked, ``seconds`` ago."""
+        if self._frame is None:
+            return False
+        before, self._swept = self._swept, _NEW if self._paused else self._filled
+        return before != _NEW and self._filled - before < FRAME_BYTES_PER_SECOND_MIN * seconds
 
     def close(self, reason: str | None = None, level: int = logging.WARNING) -> None:
         """Close now, dropping what is queued; ``reason`` makes the one log line."""
@@ -183,11 +193,15 @@ class Connection:
         self.client_id = raw.decode("utf-8", "replace")
 
     def keep_frame(self) -> bool:
-        """Leave the frame being served to its handler for good, if it has its own buffer."""
-        if self._buffer is None:
+        """Leave the frame being served to its handler for good, if it has its own buffer.
+
+        Until the request is answered the buffer counts as lent.
+        """
+        loan, self._loan = self._loan, None
+        if loan is None:
             return False
-        self._hub.buffers.forget(self._filled)
-        self._buffer = None
+        self._hub.buffers.arrived(loan)
+        self._in_work = loan
         return True
 
     # -- receiving ------------------------------------------------------------------------
@@ -269,22 +283,31 @@ class Connection:
         if self._paused or len(rest) < 4 or size + 4 <= len(self._hub.received):
             self._kept = bytes(rest)
             return
-        buffer = self._hub.buffers.take(size)
-        if buffer is None:
+        loan = self._hub.buffers.take(size)
+        if loan is None:
             self._kept = bytes(rest)
-            self._paused |= _MEMORY
-            self._hub.buffers.call_when_freed(self._memory_freed)
+            self._wait_for_memory()
             return
-        self._buffer = buffer
-        self._frame = frame = memoryview(buffer)[:size]
+        self._loan = loan
+        self._frame = frame = memoryview(loan.buffer)[:size]
         self._filled = len(rest) - 4
+        self._swept = _NEW
         frame[: self._filled] = rest[4:]
 
+    def _wait_for_memory(self) -> None:
+        self._paused |= _MEMORY
+        self._swept = _NEW  # nobody is called slow for what was not received
+        self._hub.buffers.call_when_freed(self._memory_freed)
+
     def _receive_large(self) -> None:
-        frame = self._frame
+        frame, loan = self._frame, self._loan
         assert frame is not None
+        assert loan is not None
+        if self._filled == loan.granted and not self._hub.buffers.extend(loan):
+            self._wait_for_memory()
+            return
         try:
-            count = self._sock.recv_into(frame[self._filled :])
+            count = self._sock.recv_into(frame[self._filled : loan.granted])
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -299,8 +322,11 @@ class Connection:
             return
         self._frame = None
         try:
-            self._enqueue(self._hub.service.serve(self, frame))
+            answer = self._hub.service.serve(self, frame)
+            self._settle_loan(answer)
+            self._enqueue(answer)
         except Exception as error:
+            self._settle_loan(None)
             self.flush()
             self._fail(error)
             return
@@ -308,6 +334,16 @@ class Connection:
         self._return_buffer()
         if not self.closed:
             self.flush()
+
+    def _settle_loan(self, answer: "Answer | Pending") -> None:
+        """A frame that its handler keeps counts as lent until the request is answered."""
+        loan, self._in_work = self._in_work, None
+        if loan is None:
+            return
+        if isinstance(answer, Pending) and not answer.done:
+            answer.when_done = partial(self._hub.buffers.forget, loan)
+        else:
+            self._hub.buffers.forget(loan)
 
     def _check_size(self, size: int, view: memoryview, pos: int) -> None:
         """The first frame of a connection, and every size out of bounds, come here."""
@@ -337,8 +373,11 @@ class Connection:
         """Paused and something arrived: leave it to the kernel, but notice a peer that left."""
         if not self._closing:
             try:
-                # Requests that were kept are served before their sender's leaving counts.
-                if not self._kept and not self._sock.recv(1, socket.MSG_PEEK):
+                # Requests that were kept are served before their sender's leaving counts; part
+                # of one is not.
+                if (not self._kept or self._paused & _MEMORY) and not self._sock.recv(
+                    1, socket.MSG_PEEK
+                ):
                     self._end_of_stream()
                     return
             except (BlockingIOError, InterruptedError):
@@ -376,11 +415,10 @@ class Connection:
         self._unpause(_MEMORY)
 
     def _return_buffer(self) -> None:
-        buffer, self._buffer = self._buffer, None
-        if buffer is not None:
-            size = len(self._frame) if self._frame is not None else self._filled
-            self._frame = None
-            self._hub.buffers.give_back(buffer, size)
+        loan, self._loan = self._loan, None
+        self._frame = None
+        if loan is not None:
+            self._hub.buffers.give_back(loan)
 
     # -- answering ------------------------------------------------------------------------
 

@@ -34,16 +34,13 @@ class Service(Protocol):
 class Bounds:
     """Limits of every connection; sizes in bytes, times in seconds."""
 
-    __slots__ = ("idle", "in_flight", "max_frame", "output", "stall")
+    __slots__ = ("idle", "in_flight", "max_frame", "output")
 
-    def __init__(
-        self, *, max_frame: int, in_flight: int, output: int, idle: float, stall: float
-    ) -> None:
+    def __init__(self, *, max_frame: int, in_flight: int, output: int, idle: float) -> None:
         self.max_frame = max_frame
         self.in_flight = in_flight  # unanswered requests
         self.output = output  # answers that the peer has not read
         self.idle = idle
-        self.stall = stall  # without progress of a large frame while others wait for memory
 
 
 class Hub:
@@ -109,18 +106,17 @@ class Hub:
         self._schedule_turn()
 
     def sweep(self) -> None:
-        """Close idle connections, and stalled ones that hold memory others wait for."""
+        """Close idle connections, and slow ones that hold memory others wait for."""
         self.now = now = self._clock.monotonic()
         bounds = self.bounds
         # `active` carries the time of the sweep before, hence the extra interval.
         idle_since = now - bounds.idle - self._sweep_seconds
-        stalled_since = now - bounds.stall - self._sweep_seconds
         contended = self.buffers.contended
         for connection in list(self.connections):
             if connection.active <= idle_since and not connection.in_flight:
                 connection.close("idle for longer than connections.max.idle.ms", logging.INFO)
-            elif contended and connection.active <= stalled_since and connection.holds_memory:
-                connection.close("a large request stopped arriving while others wait for memory")
+            elif contended and connection.is_slow(self._sweep_seconds):
+                connection.close("a large request hardly arrives while others wait for memory")
         self.buffers.trim()
 
     def _on_sweep(self) -> None:

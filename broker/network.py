@@ -14,7 +14,6 @@ from kavka.config.limits import (
     PARKED_REQUESTS_PER_CONNECTION_MAX,
     QUEUED_BYTES_PER_CONNECTION_MAX,
     RECEIVE_BUFFER_BYTES,
-    STALLED_FRAME_SECONDS,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ class Network:
             in_flight=PARKED_REQUESTS_PER_CONNECTION_MAX,
             output=QUEUED_BYTES_PER_CONNECTION_MAX,
             idle=idle_ms / 1000 if idle_ms >= 0 else float("inf"),
-            stall=STALLED_FRAME_SECONDS,
         )
         self.hub = Hub(
             loop,

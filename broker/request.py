@@ -136,6 +136,7 @@ class Pending:
         "exclusive",
         "request",
         "response",
+        "when_done",
     )
 
     def __init__(self, *, exclusive: bool = False) -> None:
@@ -145,6 +146,7 @@ class Pending:
         self.response: Response = None
         self.error: BaseException | None = None
         self.request: Request | None = None
+        self.when_done: Callable[[], None] | None = None  # or given up
         self._awaiter: Awaiter | None = None
         self._on_disconnect: Callable[[], None] | None = None
 
@@ -154,6 +156,7 @@ class Pending:
         self.done = True
         self._on_disconnect = None
         self.response = response
+        self._let_go()
         if self._awaiter is not None:
             self._awaiter.answer_ready(self)
 
@@ -167,6 +170,7 @@ class Pending:
         assert self._on_disconnect is None, "one owner waits for the disconnect"
         if self.cancelled:
             callback()
+            self._let_go()
         elif not self.done:
             self._on_disconnect = callback
 
@@ -183,3 +187,9 @@ class Pending:
         callback, self._on_disconnect = self._on_disconnect, None
         if callback is not None:
             callback()
+            self._let_go()  # without one the handler goes on, and completes
+
+    def _let_go(self) -> None:
+        when_done, self.when_done = self.when_done, None
+        if when_done is not None:
+            when_done()

@@ -324,13 +324,15 @@ def _convert_first(
     """Convert off the event loop, then go on as usual. The connection waits: order is kept."""
     pending = Pending(exclusive=True)
     version = request.version
-    for append in appends:
+    if not request.connection.keep_frame():
         # The receive buffer is used again as soon as this handler returns.
-        append.data = memoryview(bytearray(append.data))
-        if append.validated is not None:
-            append.validated.batches = [
-                (header, memoryview(bytearray(view))) for header, view in append.validated.batches
-            ]
+        for append in appends:
+            append.data = memoryview(bytearray(append.data))
+            if append.validated is not None:
+                append.validated.batches = [
+                    (header, memoryview(bytearray(view)))
+                    for header, view in append.validated.batches
+                ]
 
     async def run() -> None:
         try:

@@ -96,7 +96,7 @@ class HandTurnedLoop:
 class Command:
     """Frames are key, version and correlation id as Kafka's, then a payload."""
 
-    ECHO, PARK, EXCLUSIVE, BIG, BOOM, SILENT, SLICE, MALFORMED, DISCONNECT, KEEP = range(10)
+    ECHO, PARK, EXCLUSIVE, BIG, BOOM, SILENT, SLICE, MALFORMED, DISCONNECT, KEEP, HOLD = range(11)
 
 
 HEAD = struct.Struct(">hhi")
@@ -160,6 +160,10 @@ class FakeService:
                 assert connection.keep_frame()
                 self.kept.append(view)
                 return None
+            case Command.HOLD:
+                assert connection.keep_frame()
+                self.parked[correlation_id] = Pending(exclusive=True)
+                return self.parked[correlation_id]
         raise AssertionError(command)
 
     def encode(self, pending: Pending) -> Any:
@@ -182,7 +186,6 @@ class Network:
             "in_flight": 8,
             "output": 1 << 16,
             "idle": 600.0,
-            "stall": 60.0,
             **options,
         }
         self.buffers = FrameBuffers(budget, 1 << 22)
@@ -212,6 +215,11 @@ class Network:
 
     def exchange_all(self, client: socket.socket, data: bytes) -> bytes:
         """Send more than the kernel holds, and return the answer, which is 4 bytes shorter."""
+        self.send(client, data)
+        return self.read(client, len(data) - 4)
+
+    def send(self, client: socket.socket, data: bytes) -> None:
+        """Send more than the kernel holds, and let the broker do all it can."""
         client.setblocking(False)
         rest = memoryview(data)
 
@@ -222,7 +230,7 @@ class Network:
             return not rest
 
         self.loop.until(sent)
-        return self.read(client, len(data) - 4)
+        self.loop.settle()
 
     def read(self, client: socket.socket, size: int) -> bytes:
         """Turn the loop until ``size`` bytes have arrived at the client."""

@@ -271,45 +271,92 @@ def test_the_hub_looks_for_idle_connections_by_itself(make_network) -> None:
 
 
 def test_large_frames_wait_for_memory_and_get_it(make_network) -> None:
-    network = make_network(budget=100_000)
-    first, second = network.client()[0], network.client()[0]
-    one, two = frame(Command.ECHO, 1, bytes(90_000)), frame(Command.ECHO, 2, bytes(80_000))
-    network.exchange(first, one[:50_000])
-    network.exchange(second, two[:50_000])
-    assert network.buffers.lent == 90_008
+    network = make_network(budget=400_000)
+    requests = [frame(Command.ECHO, i, bytes(300_000)) for i in range(3)]
+    clients = [network.client()[0] for _ in requests]
+    for client, request in zip(clients, requests, strict=True):
+        network.send(client, request[:150_000])
     assert network.buffers.contended
-    got = network.exchange(first, one[50_000:])
-    assert got == answer(1, bytes(90_000))
+    assert network.buffers.lent <= 400_000
+    # The oldest gets all it needs, and then the next is the oldest.
+    for i, (client, request) in enumerate(zip(clients, requests, strict=True)):
+        network.send(client, request[150_000:])
+        assert network.read(client, 300_008) == answer(i, bytes(300_000))
     network.loop.settle()
-    assert network.exchange(second, two[50_000:]) == answer(2, bytes(80_000))
     assert network.buffers.lent == 0
+    assert not network.buffers.contended
 
 
-def test_a_stalled_large_frame_gives_way(make_network, lines) -> None:
-    network = make_network(budget=100_000, stall=30.0)
-    staller, stalled = network.client()
-    network.exchange(staller, frame(Command.ECHO, 1, bytes(90_000))[:2000])
-    network.clock.advance(100)
-    network.hub.sweep()
-    assert not stalled.closed  # nobody minds
-    waiter, _ = network.client()
-    two = frame(Command.ECHO, 2, bytes(80_000))
-    network.exchange(waiter, two[:2000])
-    network.hub.sweep()
-    assert stalled.closed
-    assert "stopped arriving" in lines()[0]
-    network.loop.settle()
-    assert network.exchange(waiter, two[2000:]) == answer(2, bytes(80_000))
-
-
-def test_an_announced_size_takes_no_memory(make_network) -> None:
-    network = make_network(max_frame=1 << 27, budget=1 << 30)
+def test_who_announces_and_does_not_send_is_in_nobodys_way(make_network) -> None:
+    network = make_network(max_frame=1 << 27, budget=1 << 27)
     before = resident_bytes()
-    for _ in range(5):
+    for _ in range(50):
         client, _ = network.client()
         network.exchange(client, struct.pack(">i", 1 << 27) + b"x" * 5000)
-    assert network.buffers.lent == 5 << 27
     assert resident_bytes() - before < 1 << 24
+    large = frame(Command.ECHO, 1, bytes(1 << 22))
+    client, _ = network.client()
+    assert network.exchange_all(client, large) == answer(1, bytes(1 << 22))
+    assert not network.buffers.contended
+
+
+def test_a_frame_that_hardly_arrives_gives_way(make_network, lines) -> None:
+    network = make_network(budget=200_000, idle=600.0)
+    slow, slow_connection = network.client()
+    request = frame(Command.ECHO, 1, bytes(250_000))
+    network.send(slow, request[:140_000])
+
+    def sweep() -> None:
+        network.clock.advance(5)
+        network.hub.sweep()
+
+    for _ in range(3):
+        sweep()
+    assert not slow_connection.closed  # nobody minds
+    waiter, waiting = network.client()
+    other = frame(Command.ECHO, 2, bytes(150_000))
+    network.exchange(waiter, other[:2000])
+    assert network.buffers.contended
+    sweep()
+    network.send(slow, request[140_000:241_000])
+    sweep()
+    assert not slow_connection.closed  # it does arrive
+    network.exchange(slow, request[241_000:242_000])
+    sweep()
+    assert slow_connection.closed
+    assert "hardly arrives" in lines()[0]
+    assert not waiting.closed  # it was not its own fault
+    network.loop.settle()
+    network.send(waiter, other[2000:])
+    assert network.read(waiter, 150_008) == answer(2, bytes(150_000))
+
+
+def test_who_leaves_while_waiting_for_memory_is_noticed(make_network) -> None:
+    network = make_network(budget=100_000)
+    holder, _ = network.client()
+    network.exchange(holder, frame(Command.ECHO, 1, bytes(300_000))[:2000])
+    waiter, waiting = network.client()
+    waiter.sendall(frame(Command.ECHO, 2, bytes(80_000))[:1000])
+    waiter.shutdown(socket.SHUT_WR)
+    network.loop.settle()
+    assert waiting.closed
+
+
+def test_a_frame_in_work_counts_as_lent(make_network) -> None:
+    network = make_network(budget=200_000)
+    client, connection = network.client()
+    network.send(client, frame(Command.HOLD, 1, bytes(150_000)))
+    assert network.buffers.lent == 150_008
+    network.complete(1)
+    assert network.buffers.lent == 0
+    # One whose client has gone counts until its handler is done with it.
+    network.send(client, frame(Command.HOLD, 2, bytes(150_000)))
+    client.close()
+    network.loop.settle()
+    assert connection.closed
+    assert network.buffers.lent == 150_008
+    network.complete(2)
+    assert network.buffers.lent == 0
 
 
 def resident_bytes() -> int:
