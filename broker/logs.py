@@ -31,12 +31,19 @@ class LineFormatter(logging.Formatter):
         level = _NAMES.get(record.levelno, record.levelname)
         part = record.name.removeprefix("kavka.")
         message = record.getMessage()
-        if "\n" in message:
-            message = message.replace("\n", "\\n")  # one line an event, whatever a text contains
+        if not message.isprintable():
+            # One line an event, and nothing for the terminal, whatever a client's text contains.
+            message = "".join(map(_shown, message))
         line = f"{clock}.{int(record.msecs):03} {level} {part}: {message}"
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
         return line
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 def set_up(level: str, stream: TextIO | None = None) -> None:
