@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from kavka.broker.produce import single
 from kavka.broker.request import Disconnect, Pending
+from kavka.broker.transactions.messages import ProducerIdentity
+from kavka.broker.transactions.verification import verify_append
 from kavka.protocol import codec
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k00_produce import (
@@ -218,9 +220,6 @@ def _require_transaction(
     header: BatchHeader,
 ) -> None:
     """Raise unless the batch is part of a transaction that is open (KIP-890)."""
-    from kavka.broker.transactions.messages import ProducerIdentity
-    from kavka.broker.transactions.verification import verify_append
-
     if body.transactional_id is None:
         raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     code = verify_append(
