@@ -240,12 +240,12 @@ class Log(ShrinkingLog):
                 segment.create()
                 write_topic_id(self._fs, self.directory, self.topic_id)
             roll = segment.should_roll(
-                size, timestamp, last, now_ms, config.segment_bytes, config.segment_ms
+                size, timestamp, last, now_ms, config.segment_bytes, self._segment_ms
             )
             if not roll and segment.size:
                 started = segment.first_timestamp
                 if started >= 0:
-                    self._roll_after = started + config.segment_ms - segment.roll_jitter_ms
+                    self._roll_after = started + self._segment_ms - segment.roll_jitter_ms
         except OSError as error:
             raise self._failed(error, "read") from error
         return self.roll(now_ms, first) if roll else segment

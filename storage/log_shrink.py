@@ -53,6 +53,8 @@ class ShrinkingLog(LogState):
             return True
         now_ms = self._clock.wall_ms()
         try:
+            if self.swap is not None:
+                self.swap.on_truncate(offset)
             self._truncations += 1
             gone = self.segments.remove_from(offset + 1)
             active = self.segments.last
@@ -71,6 +73,8 @@ class ShrinkingLog(LogState):
         """Remove everything; the next record gets ``offset``. Raises KAFKA_STORAGE_ERROR."""
         self._require_online()
         try:
+            if self.swap is not None:
+                self.swap.withdraw()
             self._truncations += 1
             gone = self.segments.remove_from(0)
             deletions = self._take_out(gone)
@@ -159,10 +163,10 @@ class ShrinkingLog(LogState):
         if first > self.log_start_offset:
             self._move_start(first)
         self.recovery_point = max(self.recovery_point, first)
-        self._delete_snapshots()
+        self.drop_old_snapshots()
         return deletions
 
-    def _delete_snapshots(self) -> None:
+    def drop_old_snapshots(self) -> None:
         """Keep the producer snapshots that recovery or truncation may want (log-storage.md §7)."""
         keep = min(
             self.segments.before(self._active).base_offset,

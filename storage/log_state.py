@@ -28,6 +28,7 @@ from kavka.storage.open_files import OpenFiles
 from kavka.storage.producers import ProducerStateManager
 from kavka.storage.segment import Segment
 from kavka.storage.segments import Segments
+from kavka.storage.swap import Swap
 from kavka.storage.topic_id import ZERO_TOPIC_ID
 
 log = logging.getLogger("kavka.storage.log")
@@ -88,6 +89,7 @@ class LogState:
         "producers",
         "recovery_point",
         "segments",
+        "swap",
         "topic_id",
         "topic_partition",
     )
@@ -128,6 +130,7 @@ class LogState:
         self.high_watermark = log_start_offset
         self.last_flushed = clock.monotonic()  # seconds, for flush.ms
         self.offline: str | None = None  # why it can no longer be used
+        self.swap: Swap | None = None  # a compacted segment is about to be put in place
         self.on_config: Callable[[LogState], None] | None = None
         self.on_rolled: Callable[[LogState], None] | None = None
         self.on_storage_error: Callable[[LogState, OSError], None] | None = None
@@ -222,6 +225,15 @@ class LogState:
         )
         segment.begin()
         return segment
+
+    @property
+    def _segment_ms(self) -> int:
+        """When a segment is rolled: segment.ms, or before its records are overdue for compaction
+        (KIP-354), which leaves the active one alone."""
+        config = self.config
+        if config.compact:
+            return min(config.segment_ms, config.max_compaction_lag_ms)
+        return config.segment_ms
 
     def _activate(self, segment: Segment) -> None:
         segment.is_active = True

@@ -8,6 +8,7 @@ from typing import Final
 from kavka.protocol.topics import TopicPartition
 from kavka.storage import checkpoints, meta
 from kavka.storage.checkpoints import (
+    CLEANER_OFFSETS,
     HIGH_WATERMARKS,
     LOG_START_OFFSETS,
     RECOVERY_POINTS,
@@ -34,6 +35,7 @@ class LogDirectory:
         "_lock",
         "_logs",
         "_written",
+        "cleaner_offsets",
         "high_watermarks",
         "log_start_offsets",
         "meta",
@@ -63,6 +65,7 @@ class LogDirectory:
         self.recovery_points: dict[TopicPartition, int] = {}
         self.log_start_offsets: dict[TopicPartition, int] = {}
         self.high_watermarks: dict[TopicPartition, int] = {}
+        self.cleaner_offsets: dict[TopicPartition, int] = {}  # first dirty ones; kept up to date
         self._written: dict[str, dict[TopicPartition, int]] = {}  # checkpoints as last written
 
     # -- partitions -------------------------------------------------------------------------
@@ -140,11 +143,12 @@ class LogDirectory:
 
         An unknown recovery point means a longer recovery, an unknown start offset that deleted
         records may come back until retention, an unknown high watermark that it begins at the
-        start. Raises OSError.
+        start, an unknown cleaner offset that all is compacted again. Raises OSError.
         """
         self.recovery_points = self._read(RECOVERY_POINTS)
         self.log_start_offsets = self._read(LOG_START_OFFSETS)
         self.high_watermarks = self._read(HIGH_WATERMARKS)
+        self.cleaner_offsets = self._read(CLEANER_OFFSETS)
 
     def _read(self, name: str) -> dict[TopicPartition, int]:
         try:
@@ -159,6 +163,8 @@ class LogDirectory:
             return {each: one.recovery_point for each, one in logs}
         if name == HIGH_WATERMARKS:
             return {each: one.high_watermark for each, one in logs}
+        if name == CLEANER_OFFSETS:
+            return {each: to for each, to in self.cleaner_offsets.items() if each in self._logs}
         assert name == LOG_START_OFFSETS  # only where the names of segments do not tell
         return {
             each: one.log_start_offset

@@ -18,7 +18,13 @@ from kavka.config.topic import TopicConfig
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.topics import TopicPartition
 from kavka.storage import meta
-from kavka.storage.checkpoints import HIGH_WATERMARKS, LOG_START_OFFSETS, RECOVERY_POINTS
+from kavka.storage.checkpoints import (
+    CLEANER_OFFSETS,
+    HIGH_WATERMARKS,
+    LOG_START_OFFSETS,
+    RECOVERY_POINTS,
+)
+from kavka.storage.cleaner import Cleaner
 from kavka.storage.clock import Clock, SystemClock
 from kavka.storage.flush import Flusher
 from kavka.storage.fs import FileSystem, is_passing, storage_error
@@ -71,6 +77,10 @@ class LogManager:
         self._flusher: Flusher | None = None
         self._remover: Remover | None = None
         self.upkeep = Upkeep(self, config, self._clock)
+        self.cleaner: Cleaner | None = None
+        """Compacts; None when ``log.cleaner.enable`` is off."""
+        if config.get_bool("log.cleaner.enable"):
+            self.cleaner = Cleaner(config, self, self._fs, self._clock, self._open_files)
         self.on_directory_offline: Callable[[LogDirectory], None] | None = None
         """Told once when a directory fails; when none is left the broker should stop."""
 
@@ -173,6 +183,8 @@ class LogManager:
             self.remover.remove_directory(path, delay)
         self._started = True
         self.upkeep.begin(loop)
+        if self.cleaner is not None:
+            self.cleaner.start()
 
     def _load(self, found: Found, topic_id: bytes = ZERO_TOPIC_ID) -> Loaded:
         """Load one log; runs in threads at the start."""
@@ -213,6 +225,8 @@ class LogManager:
             self._unlock()
             return
         loop = asyncio.get_running_loop()
+        if self.cleaner is not None:
+            await self.cleaner.stop()
         await self.upkeep.end()
         self.remover.cancel()
         idle = loop.create_future()
@@ -330,15 +344,20 @@ class LogManager:
         gone.abandon()
         del self._logs[topic_partition], self._homes[topic_partition]
         self.upkeep.forget(gone)
+        if self.cleaner is not None:
+            self.cleaner.on_deleted(topic_partition)
         directory.remove(topic_partition)
         for known in (
             directory.recovery_points,
             directory.log_start_offsets,
             directory.high_watermarks,
+            directory.cleaner_offsets,
         ):
             known.pop(topic_partition, None)
         # A new partition of that name must not be taken for one flushed as far as this was.
-        self._checkpoint(directory, (RECOVERY_POINTS, LOG_START_OFFSETS, HIGH_WATERMARKS))
+        self._checkpoint(
+            directory, (RECOVERY_POINTS, LOG_START_OFFSETS, HIGH_WATERMARKS, CLEANER_OFFSETS)
+        )
         self.remover.remove_directory(target, gone.config.file_delete_delay_ms / 1000)
         log.info("Partition deleted partition=%s bytes=%d", topic_partition, gone.size)
         return True
@@ -395,6 +414,8 @@ class LogManager:
         self._checkpoint(
             self._homes[truncated.topic_partition], (RECOVERY_POINTS, LOG_START_OFFSETS)
         )
+        if self.cleaner is not None:
+            self.cleaner.on_truncated(truncated)
 
     def remove_segments(self, deletions: list[SegmentDeletion]) -> None:
         """Remove the files of segments that are out of their log, in a thread after their
@@ -402,6 +423,16 @@ class LogManager:
         self.remover.remove_segments(deletions)
 
     # -- checkpoints ------------------------------------------------------------------------
+
+    def cleaned_to(self, topic_partition: TopicPartition) -> int | None:
+        """The first offset of a compacted log that has not been cleaned, as last noted."""
+        return self._homes[topic_partition].cleaner_offsets.get(topic_partition)
+
+    def note_cleaned(self, topic_partition: TopicPartition, offset: int) -> None:
+        """Note how far a log has been cleaned, and write it down in the disk thread."""
+        home = self._homes[topic_partition]
+        home.cleaner_offsets[topic_partition] = offset
+        self._checkpoint(home, (CLEANER_OFFSETS,))
 
     def checkpoint(self, name: str) -> None:
         """Write one kind of checkpoint file in every directory, in the disk thread."""

@@ -209,8 +209,11 @@ class _Loader:
             replaced = [
                 segment
                 for segment in kept
-                if segment.base_offset < next_offset
-                and (segment.base_offset >= base or segment.read_end()[0] > base)
+                if segment.base_offset == base  # all its records may be gone from the swap
+                or (
+                    segment.base_offset < next_offset
+                    and (segment.base_offset > base or segment.read_end()[0] > base)
+                )
             ]
             if cut is not None and replaced:
                 self.discard(swap)  # what it was made from is still there

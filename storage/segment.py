@@ -108,6 +108,15 @@ class Segment(SegmentFile):
         self.offset_index.reset()
         self.time_index.reset()
 
+    def restore(
+        self, size: int, max_timestamp: int, max_timestamp_offset: int, first_timestamp: int | None
+    ) -> None:
+        """Be a segment that somebody else has written, and know of it what they know."""
+        self.size = size
+        self._max_timestamp = max_timestamp
+        self._max_timestamp_offset = max_timestamp_offset
+        self._first_timestamp = first_timestamp
+
     def let_go(self) -> None:
         """Close the file, and forget what was read of indexes, until they are needed again."""
         super().let_go()

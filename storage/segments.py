@@ -77,6 +77,20 @@ class Segments(Sequence[Segment]):
         self.size -= segment.size
         return segment
 
+    def position_of(self, run: Sequence[Segment]) -> int | None:
+        """Where these very segments stand, one behind the other; None when they do not."""
+        start = bisect_left(self._bases, run[0].base_offset)
+        return start if self._segments[start : start + len(run)] == list(run) else None
+
+    def replace(self, run: Sequence[Segment], new: Segment) -> None:
+        """Put ``new`` in the place of the segments that it was made from."""
+        start = self.position_of(run)
+        assert start is not None
+        assert new.base_offset == run[0].base_offset
+        self._segments[start : start + len(run)] = [new]
+        self._bases[start : start + len(run)] = [new.base_offset]
+        self.size += new.size - sum(segment.size for segment in run)
+
     def remove_from(self, offset: int) -> list[Segment]:
         """Take out all segments that begin at or past ``offset``."""
         index = bisect_left(self._bases, offset)

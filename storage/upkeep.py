@@ -91,6 +91,8 @@ class Upkeep:
                 await asyncio.sleep(0)
             if each.offline is not None:  # deleted meanwhile, or its disk has failed
                 continue
+            if each.config.compact and manager.cleaner is not None:  # which does it in its turn
+                continue
             try:
                 manager.remove_segments(each.delete_old_segments(now_ms))
             except KafkaError as error:
