@@ -27,8 +27,8 @@ from kavka.protocol.records.batch import BatchHeader, read_header
 from kavka.protocol.topics import TopicPartition
 from kavka.replication.partition import ACKS_ALL, NO_EPOCH, Partition
 from kavka.replication.waiting import Waiter, WaitingRoom
-from kavka.storage.clock import Clock
 from kavka.storage.append import AppendInfo, AppendOrigin
+from kavka.storage.clock import Clock
 from kavka.storage.log import Log
 from kavka.storage.manager import LogManager
 

@@ -74,7 +74,7 @@ def handle_raw(broker: "Broker", request: "Request") -> bytes | ProduceResponse 
     if asked is not None and asked.acks in LEGAL_ACKS:
         try:
             topic = asked.topic.decode()
-            partition = broker.replicas.partition(topic, asked.index)
+            partition = broker.replicas.partition(topic, asked.partition)
             if topic not in INTERNAL_TOPICS and partition.is_leader:
                 now_ms = broker.clock.wall_ms()
                 rules = partition.append_rules
@@ -107,7 +107,7 @@ def _append_single(
     return single.answer(
         request.version,
         asked.topic,
-        asked.index,
+        asked.partition,
         info.first_offset,
         info.log_append_time,
         partition.log.log_start_offset,
@@ -125,7 +125,7 @@ def _single_general(
 ) -> ProduceResponse | Pending | None:
     """What follows an append by the short way when it failed or has to wait."""
     topic = asked.topic.decode()
-    append = _Append(topic, asked.records, PartitionProduceResponse(index=asked.index))
+    append = _Append(topic, asked.records, PartitionProduceResponse(index=asked.partition))
     append.partition = partition
     if info is not None:
         _succeed(append, info)
@@ -350,7 +350,7 @@ def _convert_first(
         except Exception as error:
             pending.fail(error)
             return
-        if answer is not pending:
+        if not isinstance(answer, Pending):
             pending.complete(answer)
 
     broker.loop.create_task(run())

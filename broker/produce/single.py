@@ -30,7 +30,7 @@ class SingleProduce(NamedTuple):
     acks: int
     timeout_ms: int
     topic: bytes
-    index: int
+    partition: int
     records: memoryview
 
 
@@ -79,7 +79,7 @@ def _parse_flexible(body: memoryview) -> SingleProduce | None:
     start += 1
     end = start + size - 1
     # Behind the records only the ends of three structs, none with tagged fields.
-    if size == 0 or body[end:] != b"\0\0\0":
+    if size == 0 or body[end:].tobytes() != b"\0\0\0":
         return None
     topic = body[_FLEXIBLE_HEAD.size : at].tobytes()
     return SingleProduce(acks, timeout_ms, topic, index, body[start:end])

@@ -55,7 +55,7 @@ def check(request: ProduceRequest, version: int, parsed: single.SingleProduce) -
     assert parsed.acks == request.acks
     assert parsed.timeout_ms == request.timeout_ms
     assert parsed.topic.decode() == topic.name
-    assert parsed.index == partition.index
+    assert parsed.partition == partition.index
     assert parsed.records == partition.records
 
 
@@ -91,7 +91,7 @@ def test_damaged_requests_are_left_to_the_codec_or_read_alike(
         (topic,) = decoded.topic_data
         (partition,) = topic.partition_data
         assert parsed.topic.decode(errors="replace") == topic.name
-        assert (parsed.acks, parsed.timeout_ms, parsed.index) == (
+        assert (parsed.acks, parsed.timeout_ms, parsed.partition) == (
             decoded.acks,
             decoded.timeout_ms,
             partition.index,
