@@ -22,7 +22,7 @@ _running: Final[set[Task[None]]] = set()  # the loop itself does not keep tasks 
 
 
 def _path(group_id: str, partition: TopicPartition) -> str:
-    if not group_id or "/" in group_id or group_id in (".", ".."):
+    if group_id in ("", ".", "..") or "/" in group_id or "\0" in group_id:
         raise KafkaError(ErrorCode.INVALID_GROUP_ID)
     return f"/consumers/{group_id}/offsets/{partition.topic}/{partition.partition}"
 

@@ -594,7 +594,7 @@ def test_delete_offsets(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("group_id", ["a/b", "..", ""])
+@pytest.mark.parametrize("group_id", ["a/b", "..", "", "a\0b"])
 def test_names_that_are_no_path_in_the_store(tmp_path: Path, group_id: str) -> None:
     async def scenario(client: Client) -> None:
         request = commit_request(1)
