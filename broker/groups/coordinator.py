@@ -189,7 +189,7 @@ class GroupCoordinator:
             self.run(group, [])
         if replay.unknown_records:
             log.warning(
-                "Records of an unknown kind were left alone partition=%d records=%d",
+                "Records of no known kind were passed over partition=%d records=%d",
                 *(owned.index, replay.unknown_records),
             )
         return len(owned.groups)

@@ -3,6 +3,9 @@
 Later records win, tombstones delete, offsets committed in a transaction count from the marker
 that ends it. Runs in a thread, so a :class:`Replay` belongs to nobody else until it is handed
 over.
+
+A sound batch may hold nonsense: an administrator's client may write to the topic. Such records
+are passed over, for one of them must not take all groups of the partition out of service.
 """
 
 import logging
@@ -47,7 +50,7 @@ class Replay:
     def __init__(self) -> None:
         self.groups: dict[str, LoadedGroup] = {}
         self._in_transactions: dict[int, set[str]] = {}  # producer id → groups
-        self.unknown_records = 0  # of a kind a later Kafka writes
+        self.unknown_records = 0  # of a kind a later Kafka writes, or nonsense
 
     def feed(self, data: memoryview) -> int:
         """Take in whole batches; gives the offset after the last one, -1 if there is none.
@@ -73,8 +76,11 @@ class Replay:
             else:
                 producer_id = header.producer_id if header.is_transactional else None
                 limit = limits.DECOMPRESSED_BATCH_BYTES_MAX
-                for record in iter_records(data, position, header, limit):
-                    self._apply(record, producer_id)
+                try:
+                    for record in iter_records(data, position, header, limit):
+                        self._apply(record, producer_id)
+                except KafkaError:
+                    self.unknown_records += 1
             next_offset = header.next_offset
         return next_offset
 
@@ -90,6 +96,12 @@ class Replay:
         return next_offset
 
     def _apply(self, record: Record, producer_id: int | None) -> None:
+        try:
+            self._apply_known(record, producer_id)
+        except KafkaError:
+            self.unknown_records += 1
+
+    def _apply_known(self, record: Record, producer_id: int | None) -> None:
         key = None if record.key is None else records.read_key(record.key)
         if key is None:
             self.unknown_records += 1

@@ -197,7 +197,7 @@ class TransactionCoordinator:
             owned.transactions[transactional_id] = Transaction(transactional_id, image)
         if replay.unknown_records:
             log.warning(
-                "Records of an unknown kind were left alone partition=%d records=%d",
+                "Records of no known kind were passed over partition=%d records=%d",
                 *(owned.index, replay.unknown_records),
             )
         for transaction in list(owned.transactions.values()):

@@ -2,6 +2,9 @@
 
 The last record of an id says all of it; a tombstone says that it has expired. Runs in a thread,
 so a :class:`Replay` belongs to nobody else until it is handed over.
+
+A sound batch may hold nonsense: an administrator's client may write to the topic. Such records
+are passed over, for one of them must not take all ids of the partition out of service.
 """
 
 from typing import Final
@@ -20,7 +23,7 @@ class Replay:
 
     def __init__(self) -> None:
         self.images: dict[str, TransactionImage] = {}
-        self.unknown_records = 0  # of a kind a later Kafka writes
+        self.unknown_records = 0  # of a kind a later Kafka writes, or nonsense
 
     def feed(self, data: memoryview) -> int:
         """Take in whole batches; gives the offset after the last one, -1 if there is none.
@@ -35,14 +38,22 @@ class Replay:
                 )
             header = read_header(data, position)
             if not header.is_control:
-                for record in iter_records(
-                    data, position, header, limits.DECOMPRESSED_BATCH_BYTES_MAX
-                ):
-                    self._apply(record.key, record.value)
+                limit = limits.DECOMPRESSED_BATCH_BYTES_MAX
+                try:
+                    for record in iter_records(data, position, header, limit):
+                        self._apply(record.key, record.value)
+                except KafkaError:
+                    self.unknown_records += 1
             next_offset = header.next_offset
         return next_offset
 
     def _apply(self, key: bytes | None, value: bytes | None) -> None:
+        try:
+            self._apply_known(key, value)
+        except KafkaError:
+            self.unknown_records += 1
+
+    def _apply_known(self, key: bytes | None, value: bytes | None) -> None:
         transactional_id = None if key is None else records.read_key(key)
         if transactional_id is None:
             self.unknown_records += 1

@@ -10,7 +10,7 @@ from kavka.broker.groups.loading import Replay
 from kavka.broker.groups.offsets import NO_EXPIRY, CommittedOffset
 from kavka.broker.groups.subscription import subscribed_topics
 from kavka.protocol.errors import KafkaError
-from kavka.protocol.records.batch import Record
+from kavka.protocol.records.batch import Record, assemble_batch, build_batch
 from kavka.protocol.records.legacy import build_message_set
 from kavka.protocol.topics import TopicPartition
 from tests.unit.broker.groups.harness import T0
@@ -91,6 +91,30 @@ def test_message_sets_of_before_0_11_are_read(magic: int, codec: int) -> None:
     replay = Replay()
     assert replay.feed(memoryview(build_message_set(written, magic=magic, codec=codec))) == 6
     assert replay.groups["g"].offsets.get(T0) == CommittedOffset(2)
+
+
+def test_nonsense_in_a_sound_batch_is_passed_over() -> None:
+    written = [
+        Record(0, 5, records.offset_key("g", T0), records.offset_value(CommittedOffset(1))),
+        Record(1, 5, b"", b""),
+        Record(2, 5, b"\0\1\0\5g", b""),
+        Record(3, 5, records.offset_key("h", T0), b"\0\3nonsense"),
+        Record(4, 5, records.group_key("h"), b"nonsense"),
+    ]
+    broken = assemble_batch(
+        b"no records at all",
+        base_offset=5,
+        attributes=0,
+        last_offset_delta=0,
+        first_timestamp=5,
+        max_timestamp=5,
+        records_count=1,
+    )
+    replay = Replay()
+    assert replay.feed(memoryview(build_batch(written, base_offset=0) + broken)) == 6
+    assert replay.groups["g"].offsets.get(T0) == CommittedOffset(1)
+    assert not replay.groups["h"].exists
+    assert replay.unknown_records == 5
 
 
 # -- subscriptions ----------------------------------------------------------------------------

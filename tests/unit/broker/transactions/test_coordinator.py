@@ -330,10 +330,18 @@ def test_a_partition_that_cannot_be_read_is_not_served(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     log = MemoryLog()
-    log.append_records(0, [(b"\0\0\0\x01x", b"\0\x07?")])
+    Harness(log=log).producer("x")
+    log.batches[0][0] = log.batches[0][0][:-1] + b"\xff"
     harness = Harness(log=log)
     assert harness.init() == Result(ErrorCode.COORDINATOR_NOT_AVAILABLE)
     assert "Transactional ids could not be loaded" in caplog.text
+
+
+def test_nonsense_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    log = MemoryLog()
+    log.append_records(0, [(b"\0\0\0\x01x", b"\0\x07?")])
+    assert Harness(log=log).init().error is NONE
+    assert "Records of no known kind were passed over partition=0 records=1" in caplog.text
 
 
 def test_loading_says_how_much_it_found(caplog: pytest.LogCaptureFixture) -> None:

@@ -106,19 +106,20 @@ def test_replay_keeps_the_last_word_on_each_id() -> None:
             batch(2, (records.transaction_key("a"), records.transaction_value(other))),
             batch(3, (records.transaction_key("b"), None)),
             batch(4, (b"\0\x09later", b"?"), (None, b"")),
+            batch(6, (b"", b""), (records.transaction_key("b"), b"nonsense")),
             build_end_txn_marker(
                 EndTxnMarker(ControlType.COMMIT, 1),
                 producer_id=1,
                 producer_epoch=0,
                 timestamp=0,
-                base_offset=6,
+                base_offset=8,
             ),
         ]
     )
     replay = Replay()
-    assert replay.feed(memoryview(data)) == 7
+    assert replay.feed(memoryview(data)) == 9
     assert replay.images == {"a": other}
-    assert replay.unknown_records == 2
+    assert replay.unknown_records == 4
     assert replay.feed(memoryview(b"")) == -1
 
 
