@@ -30,6 +30,7 @@ class Bystander:
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
                 "linger.ms": 2,
+                "log_level": 2,
                 "compression.type": "lz4",
             }
         )
@@ -39,6 +40,7 @@ class Bystander:
                 "group.id": f"group-of-{topic}",
                 "auto.offset.reset": "earliest",
                 "check.crcs": True,
+                "log_level": 2,
             }
         )
         self._consumer.subscribe([topic])
@@ -91,7 +93,8 @@ class Bystander:
         assert batch, f"no message came after {self.consumed} of {self.produced}"
         for message in batch:
             assert message.error() is None, message.error()
-            assert message.value() == content(self.consumed), f"not message {self.consumed}"
+            found = message.offset(), message.value()
+            assert found == (self.consumed, content(self.consumed)), f"{found[0]}: {found[1]!r}"
             self.consumed += 1
 
 

@@ -9,7 +9,7 @@ from kavka.broker.dispatch import HANDLERS
 from kavka.protocol import codec, headers, keys
 from kavka.protocol.errors import MalformedFrame
 from kavka.protocol.primitives import uvarint
-from tests.fuzz.values import Values
+from tests.fuzz.values import ADMINISTRATION, INTERNAL, TOPICS, Values
 
 CLIENT_ID: Final = "fuzz"
 HEADER_BYTES: Final = 4 + 8  # size, key, version, correlation id
@@ -65,7 +65,7 @@ class Frames:
         """A request with some damage, in a frame whose size is right: decoders must bear it."""
         frame = bytearray(self.sound())
         for _ in range(self._rng.choice((1, 1, 1, 2, 4))):
-            frame = self._rng.choice(self._mutations)(frame)
+            frame = self._rng.choice(self._mutations)(frame) or bytearray(4)
         frame[:4] = struct.pack(">i", len(frame) - 4)
         return bytes(frame)
 
@@ -85,6 +85,12 @@ class Frames:
 
     def any(self) -> bytes:
         """One of all these, mostly such as are decoded."""
+        frame = self._any()
+        while is_sabotage(frame):
+            frame = self._any()
+        return frame
+
+    def _any(self) -> bytes:
         draw = self._rng.random()
         if draw < 0.35:
             return self.sound()
@@ -152,6 +158,20 @@ class Frames:
         length = self._rng.choice((-1, -2, -(2**15), 2**15 - 1, len(frame)))
         frame[12:14] = struct.pack(">h", max(min(length, 2**15 - 1), -(2**15)))
         return frame
+
+
+def is_sabotage(frame: bytes) -> bool:
+    """Whether the frame asks, in due form, for what breaks a promise to other clients.
+
+    Without an authorizer everybody may delete the offsets of all groups, or demand replicas that
+    there are not; the attack may not.
+    """
+    key = int.from_bytes(frame[4:6])
+    if key not in ADMINISTRATION:
+        return False
+    if any(name.encode() in frame for name in INTERNAL):
+        return True
+    return b"min.insync.replicas" in frame and not any(name.encode() in frame for name in TOPICS)
 
 
 def decodes(frame: bytes) -> bool:

@@ -16,14 +16,17 @@ from typing import Final
 from tests.fuzz.frames import Frames, decodes
 from tests.fuzz.values import Values
 
-AT_ONCE: Final = 24
+AT_ONCE: Final = 60
 """Sessions that are sending or being answered at the same time."""
 
 LINGERING: Final = 60
 """Silent and deaf connections that stay open beside them; the oldest makes room for a new one."""
 
-PATIENCE_SECONDS: Final = 0.25
-"""How long a session that wants its answers waits for a further one."""
+AWAIT_SECONDS: Final = 0.1
+"""How long a session that stays for its answers waits for a further one."""
+
+FINISH_SECONDS: Final = 5.0
+"""How long a session waits for the broker to close a connection with nothing left to answer."""
 
 _READ: Final = selectors.EVENT_READ
 _BOTH: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
@@ -50,6 +53,7 @@ _WEIGHTS: Final = {
     Manner.DEAF: 5,
     Manner.SILENT: 3,
 }
+_PIECES_MAX: Final = 200
 _LINGERS: Final = (Manner.DEAF, Manner.SILENT)
 
 
@@ -70,14 +74,17 @@ class Plan:
         if self.manner is Manner.SILENT:
             last = frames.sound()
             self.frames.append(last[: rng.randrange(1, len(last))])
-        self.piece = rng.choice((1, 3, 50)) if self.manner is Manner.DRIP else 1 << 20
+        size = sum(map(len, self.frames))
+        self.piece = max(rng.choice((1, 3, 50)), size // _PIECES_MAX)
+        if self.manner is not Manner.DRIP:
+            self.piece = size
 
 
 class _Session:
     def __init__(self, plan: Plan, port: int) -> None:
         self.plan = plan
         self.unsent = memoryview(b"".join(plan.frames))
-        self.until = time.monotonic() + PATIENCE_SECONDS
+        self.until = self._later()
         self.socket = socket.socket()
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -91,6 +98,14 @@ class _Session:
             if self.plan.manner is Manner.DRIP:
                 break
         return bool(self.unsent)
+
+    def heard(self) -> None:
+        """Something has come: there may be more."""
+        self.until = self._later()
+
+    def _later(self) -> float:
+        patience = AWAIT_SECONDS if self.plan.manner is Manner.AWAIT else FINISH_SECONDS
+        return time.monotonic() + patience
 
     def hang_up(self) -> None:
         if self.plan.manner is Manner.RESET:
@@ -111,6 +126,8 @@ class Attack:
         self.sessions = 0
         self.frames = 0
         self.received = 0  # bytes of answers
+        self.unfinished: list[int] = []
+        """Sessions that sent their last byte and saw no end of the connection."""
         self.by_port: dict[int, int] = {}
         """Local port → the session that last had it: the broker's log names the port."""
 
@@ -127,8 +144,9 @@ class Attack:
                 self._step(key.data, events)
             now = time.monotonic()
             for session in [s for s in self._active if s.until < now]:
-                if session.plan.manner is Manner.AWAIT and not session.unsent:
-                    self._end(session)
+                if session.plan.manner is not Manner.AWAIT:
+                    self.unfinished.append(session.plan.index)
+                self._end(session)
         for session in list(self._lingering):
             self._end(session)
 
@@ -150,7 +168,7 @@ class Attack:
             if events & _READ:
                 received = len(session.socket.recv(1 << 18))
                 self.received += received
-                session.until = time.monotonic() + PATIENCE_SECONDS
+                session.heard()
                 if not received:
                     self._end(session)
         except BlockingIOError:
@@ -172,6 +190,7 @@ class Attack:
                 self._end(self._lingering[0])
         elif manner in (Manner.FINISH, Manner.DRIP):
             session.socket.shutdown(socket.SHUT_WR)
+            session.heard()
 
     def _end(self, session: _Session) -> None:
         if session in self._active:

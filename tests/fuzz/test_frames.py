@@ -105,7 +105,8 @@ def test_frames(broker: BrokerProcess, topic_ids: dict[str, bytes]) -> None:
     peak = peak_bytes(broker.pid)
     print(
         f"frames={attack.frames} sessions={attack.sessions} answers={attack.received // KIB} KiB "
-        f"messages_of_bystander={bystander.consumed} peak={peak // MIB} MiB"
+        f"messages_of_bystander={bystander.consumed} peak={peak // MIB} MiB "
+        f"unfinished={attack.unfinished}"
     )
     check_works(broker)
     assert broker.stop() == 0, broker.log()[-4000:]

@@ -38,6 +38,9 @@ TOPICS: Final[dict[str, dict[str, str]]] = {
 }
 """The topics that are there from the start, and what makes each of them different."""
 
+INTERNAL: Final = ("__consumer_offsets", "__transaction_state")
+# Who deletes or extends these topics does break the promises made to other clients.
+ADMINISTRATION: Final = (20, 33, 37, 44, 45)
 STRANGERS: Final = (
     "fuzz-made-1",
     "fuzz-made-2",
@@ -49,8 +52,6 @@ STRANGERS: Final = (
     "fuzz\0nul",
     "fuzz-" + "x" * 245,
     "ümläut",
-    "__consumer_offsets",
-    "__transaction_state",
 )
 GROUPS: Final = ("fuzz-group-1", "fuzz-group-2", "fuzz-group-3", "", "g" * 9000)
 MEMBERS: Final = ("", "fuzz-member-1", "fuzz-member-2")
@@ -108,6 +109,7 @@ class Values:
 
     def __init__(self, rng: random.Random, topic_ids: dict[str, bytes]) -> None:
         self._rng = rng
+        self._may_be_internal = True
         self._topics = (*TOPICS, *TOPICS, *TOPICS, *STRANGERS)
         self._ids = (*topic_ids.values(), ZERO_UUID, b"no such topic id")
         self._start_ms = int(time.time() * 1000)
@@ -115,7 +117,8 @@ class Values:
         def one_of(*choices: Any) -> Callable[[], Any]:
             return lambda: rng.choice(choices)
 
-        topic, group, member = one_of(*self._topics), one_of(*GROUPS), one_of(*MEMBERS)
+        topic = self._topic
+        group, member = one_of(*GROUPS), one_of(*MEMBERS)
         number = one_of(0, 0, 0, 1, 2, -1, 50, 2**31 - 1)
         wait_ms = one_of(0, 1, 20, 50)
         self._by_name: dict[str, Callable[[], Any]] = {
@@ -179,36 +182,35 @@ class Values:
 
     def request(self, cls: type[Message], version: int) -> Message:
         """A request that can be encoded for ``version``."""
-        return self._struct(cls, version, depth=0)  # type: ignore[no-any-return]
+        self._may_be_internal = cls.API_KEY not in ADMINISTRATION
+        message: Message = self._struct(cls, version)
+        return message
 
-    def _struct(self, cls: type[Struct], version: int, depth: int) -> Any:
+    def _struct(self, cls: type[Struct], version: int) -> Any:
         message = cls()
         for field in cls.FIELDS:
             tagged_out = field.tag is not None and self._rng.random() < 0.7
             if field.present(version) and not tagged_out:
-                setattr(message, field.name, self._value(field, version, depth))
+                setattr(message, field.name, self._value(field, version))
         self._fit_settings(message)
         return message
 
-    def _value(self, field: Field, version: int, depth: int) -> Any:
+    def _value(self, field: Field, version: int) -> Any:
         rng = self._rng
         if field.nullable(version) and rng.random() < 0.15:
             return None
         if field.kind == "array":
-            return [
-                self._element(field, version, depth + 1)
-                for _ in range(rng.choice((0, 1, 1, 1, 2, 3)))
-            ]
+            return [self._element(field, version) for _ in range(rng.choice((0, 1, 1, 1, 2, 3)))]
         if field.kind == "struct":
             assert isinstance(field.element, type)
-            return self._struct(field.element, version, depth + 1)
+            return self._struct(field.element, version)
         return self._leaf(field, field.name, version)
 
-    def _element(self, field: Field, version: int, depth: int) -> Any:
+    def _element(self, field: Field, version: int) -> Any:
         if isinstance(field.element, Field):
             return self._leaf(field.element, field.name, version)
         assert field.element is not None
-        return self._struct(field.element, version, depth)
+        return self._struct(field.element, version)
 
     def _leaf(self, field: Field, name: str, version: int) -> Any:
         rng = self._rng
@@ -244,19 +246,24 @@ class Values:
                 message.resource_name = self._rng.choice((BROKER_ID, "", "2", "x"))
             else:
                 # A broker's id would make the change of a logger's level valid.
-                message.resource_name = self._rng.choice(self._topics)
+                message.resource_name = self._topic()
             for config in getattr(message, "configs", ()):
                 table = BROKER_SETTINGS if kind == _BROKER else TOPIC_SETTINGS
                 config.name, config.value = self._setting(table)
         elif name == "JoinGroupRequestProtocol":
             message.name = self._rng.choice(("range", "roundrobin", "range", ""))
 
+    def _topic(self) -> str:
+        if self._may_be_internal and self._rng.random() < 0.1:
+            return self._rng.choice(INTERNAL)
+        return self._rng.choice(self._topics)
+
     def _setting(self, table: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[str, str | None]:
         name, values = self._rng.choice(table)
         return name, None if self._rng.random() < 0.1 else self._rng.choice(values)
 
     def _subscription(self) -> bytes:
-        topics = [self._rng.choice(self._topics) for _ in range(2)]
+        topics = [self._topic() for _ in range(2)]
         version = self._rng.randrange(4)
         body = codec.encode(ConsumerProtocolSubscription(topics=topics), version)
         return version.to_bytes(2) + body
