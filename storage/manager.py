@@ -46,6 +46,7 @@ __all__ = ["LogDirectoryError", "LogManager"]
 log = logging.getLogger("kavka.storage.manager")
 
 SYNC_THREADS: Final = 4
+CLOSE_THREADS: Final = 4  # for each directory; they wait for the disk
 
 TopicConfigs = Callable[[str], TopicConfig]
 
@@ -233,38 +234,29 @@ class LogManager:
         self.flusher.when_idle(lambda: idle.set_result(None))
         await idle
         await loop.run_in_executor(None, self._disk.stop)
-        await asyncio.gather(
-            *(loop.run_in_executor(None, self._close, each) for each in self._directories)
-        )
+        for directory in self._directories:
+            logs = [*directory.logs]
+            shares = [logs[number::CLOSE_THREADS] for number in range(CLOSE_THREADS)]
+            closed = await asyncio.gather(
+                *(loop.run_in_executor(None, _close_logs, share) for share in shares if share)
+            )
+            await loop.run_in_executor(None, self._close, directory, all(closed))
         await loop.run_in_executor(None, self._sync.stop)
         self._unlock()
 
-    def _close(self, directory: LogDirectory) -> None:
-        """Runs in a thread at the end, when the loop touches logs no more."""
-        closed = True
-        for each in directory.logs:
+    def _close(self, directory: LogDirectory, logs_closed: bool) -> None:
+        """Leave checkpoints and the mark; runs in a thread when the loop touches logs no more."""
+        if directory.offline is None and logs_closed:
+            names = (HIGH_WATERMARKS, RECOVERY_POINTS, LOG_START_OFFSETS)
             try:
-                each.close()
-            except KafkaError as error:
-                log.error("Not closed cleanly: %s partition=%s", error, each.topic_partition)
-                closed = False
-        if not closed or directory.offline is not None:
-            log.warning(
-                "No clean-shutdown mark is left, the next start will recover path=%s",
-                directory.path,
-            )
-            return
-        try:
-            directory.write_checkpoints(
-                directory.changed_checkpoints((HIGH_WATERMARKS, RECOVERY_POINTS, LOG_START_OFFSETS))
-            )
-            directory.mark_clean()
-        except OSError as error:
-            log.error(
-                "No clean-shutdown mark is left, the next start will recover: %s path=%s",
-                error,
-                directory.path,
-            )
+                directory.write_checkpoints(directory.changed_checkpoints(names))
+                directory.mark_clean()
+                return
+            except OSError as error:
+                log.error("Checkpoints not written: %s path=%s", error, directory.path)
+        log.warning(
+            "No clean-shutdown mark is left, the next start will recover path=%s", directory.path
+        )
 
     def _unlock(self) -> None:
         for directory in self._directories:
@@ -459,3 +451,15 @@ class LogManager:
         log.warning("Checkpoint not written: %s path=%s", error, directory.path)
         directory.checkpoints_failed(names)
         self._note_error(directory, error)
+
+
+def _close_logs(logs: list[Log]) -> bool:
+    """Close logs, in a thread; say whether all could be closed cleanly."""
+    clean = True
+    for each in logs:
+        try:
+            each.close()
+        except KafkaError as error:
+            log.error("Not closed cleanly: %s partition=%s", error, each.topic_partition)
+            clean = False
+    return clean

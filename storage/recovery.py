@@ -246,6 +246,9 @@ class _Loader:
         Nothing follows a segment that had to be cut: later ones are deleted.
         """
         self.replay_to(segments, first.base_offset)
+        if not only:
+            # The file may be older than a truncation; what is right of it is found again.
+            self.epochs.truncate_from_end(first.base_offset)
         for segment in segments.reaching(first.base_offset):
             cut = self.recovery.recover(segment, recovery_point)
             segment.write_indexes()

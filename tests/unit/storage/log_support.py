@@ -138,12 +138,15 @@ def records(data: Buffer) -> Iterator[Record]:
         yield from iter_records(data, position, read_header(data, position), 1 << 24)
 
 
-def read_values(log: Log, offset: int | None = None, limit: int = 1 << 20) -> dict[int, str]:
-    """Offset → value of everything from ``offset`` on, fetched as a consumer does."""
+def read_values(
+    log: Log, offset: int | None = None, limit: int = 1 << 20, bound: int | None = None
+) -> dict[int, str]:
+    """Offset → value of everything from ``offset`` up to ``bound``, fetched as a consumer does."""
     found: dict[int, str] = {}
     offset = log.log_start_offset if offset is None else offset
-    while offset < log.log_end_offset:
-        data = log.read(offset, limit, log.log_end_offset).view()
+    bound = log.log_end_offset if bound is None else bound
+    while offset < bound:
+        data = log.read(offset, limit, bound).view()
         got = [record for record in records(data) if record.offset >= offset]
         if not got:
             break

@@ -244,6 +244,16 @@ class Model:
         }
         assert read_values(log) == expected
         assert read_values(log, limit=10_000) == expected
+        span = range(self.start, self.end + 1)
+        for bound in span[:: max(1, len(span) // 7)]:
+            whole = [one for one in self.batches if one.next <= bound]
+            below = {
+                one.first + number: value
+                for one in whole
+                for number, value in enumerate(one.values)
+                if one.first + number >= self.start
+            }
+            assert read_values(log, limit=3_000, bound=bound) == below
         check_indexes(log)
         assert log.size == sum(segment.size for segment in log.segments)
         for one in self.batches[-5:]:
@@ -268,8 +278,8 @@ def check_indexes(log: Log) -> None:
         assert segment.max_timestamp == largest
 
 
-@settings(max_examples=80, deadline=None)
-@given(st.lists(OPERATIONS, max_size=40))
+@settings(max_examples=200, deadline=None)
+@given(st.lists(OPERATIONS, max_size=50))
 def test_a_log_is_a_list_of_batches(operations: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         model = Model(

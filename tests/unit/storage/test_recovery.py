@@ -316,6 +316,22 @@ def test_leader_epochs_come_back(place: Make, clean: bool) -> None:
     assert log.leader_epochs.entries() == [(0, 0), (3, 2), (5, 3)]
 
 
+def test_leader_epochs_from_before_a_truncation_do_not_hide_later_ones(place: Make) -> None:
+    here = place()
+    log = here.open()
+    append(log, "a", epoch=0)
+    append(log, "b", epoch=1)
+    append(log, "c", epoch=1)
+    log.flush()
+    log.truncate_to(1)
+    append(log, "B", epoch=1)
+    log.truncate_to(0)
+    append(log, "A", epoch=1)
+    log.abandon()
+    log = here.open(clean=False)
+    assert log.leader_epochs.entries() == [(1, 0)]
+
+
 def test_damaged_leader_epochs_are_found_in_the_records(place: Make) -> None:
     here = place()
     log = here.open()
