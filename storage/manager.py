@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import random
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -355,7 +354,7 @@ class LogManager:
         return True
 
     def _unique(self) -> str:
-        return uuid.UUID(int=self._random.getrandbits(128), version=4).hex
+        return f"{self._random.getrandbits(128):032x}"
 
     # -- directories ------------------------------------------------------------------------
 

@@ -13,7 +13,9 @@ and there is none before a segment has proved busy: thousands of idle partitions
 Topics that are synced at each append have none at all: a sync would write the whole window out
 each time (measured: 64 KB instead of 5 KB an append).
 
-Blocks are reserved by ``posix_fallocate`` in growing steps. A full disk is an OSError there; a
+Blocks are reserved by ``posix_fallocate`` in growing steps, on the spot: 20–50 µs for 16 MiB, and
+at most 140 µs beside two threads that sync all the time, so a helper thread would only add races
+with the cutting of files. A full disk is an OSError there; a
 write into a hole of a full disk would be SIGBUS, the death of the process. So while a segment is
 active its file may be longer than its data; :meth:`SegmentFile.trim` cuts it at roll and clean
 close, recovery cuts it after a crash.
@@ -103,6 +105,11 @@ class SegmentFile:
         return os.path.join(self.directory, segment_file(self.base_offset, LOG_SUFFIX)) + (
             self.suffix
         )
+
+    @property
+    def reserved(self) -> int:
+        """Bytes from the file's start for which blocks are allocated; 0 before it is opened."""
+        return self._reserved
 
     @property
     def is_open(self) -> bool:

@@ -278,7 +278,7 @@ def check_indexes(log: Log) -> None:
         assert segment.max_timestamp == largest
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(OPERATIONS, max_size=50))
 def test_a_log_is_a_list_of_batches(operations: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
