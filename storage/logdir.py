@@ -54,7 +54,7 @@ class LogDirectory:
         self.path = path
         self.offline: str | None = None
         self._logs: dict[TopicPartition, Log] = {}
-        fs.mkdir(path, parents=True)
+        _make(fs, path)
         self._lock: meta.DirectoryLock | None = meta.DirectoryLock(fs, path)
         try:
             self.meta = meta.read_meta(fs, path)
@@ -213,3 +213,14 @@ class LogDirectory:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def _make(fs: FileSystem, path: str) -> None:
+    """Make a directory and the missing ones above it, so that a power loss leaves none out: what
+    is synced in it later would be gone with its name. Raises OSError."""
+    if fs.exists(path):
+        return
+    above = os.path.dirname(path)
+    _make(fs, above)
+    fs.mkdir(path)
+    fs.sync_dir(above)
