@@ -1,4 +1,4 @@
-"""The command line: ``kavka serve``, ``kavka configs``, ``kavka --version``.
+"""The command line: ``kavka serve``, ``kavka configs``, ``kavka dump-log``, ``kavka check``.
 
 Whatever keeps a command from doing its work is one sentence on standard error that says what to
 change, and the exit code: 2 when the command was not understood, 1 otherwise. The broker itself
@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 
 from kavka import __version__
+from kavka.broker.cli import inspection
 from kavka.config import load as sources
 from kavka.config.options import BROKER_OPTIONS, ConfigError
 
@@ -83,6 +84,9 @@ def configs(names: tuple[str, ...], topics: bool, markdown: bool) -> int:
         )
     click.echo(listing.markdown(options) if markdown else listing.text(options), nl=False)
     return 0
+
+
+cli.add_command(inspection.dump_log)
 
 
 def execute(arguments: Sequence[str]) -> int:
