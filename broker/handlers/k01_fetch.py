@@ -7,7 +7,8 @@ message format 2, isolation level, last stable offset, aborted transactions · v
 · v13 topic ids (KIP-516) · v15 replica state · v16 node endpoints (left out) · v17 directory id.
 
 Clients older than v4 cannot read message format 2; what they get is down-converted, off the
-event loop.
+event loop. Records that are not in the page cache are read into it by a thread first, so that one
+reader of old data does not stall everybody.
 """
 
 from collections.abc import Hashable
@@ -27,6 +28,7 @@ from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k01_fetch import FetchRequest
 from kavka.replication.partition import CONSUMER_REPLICA_ID, Partition
 from kavka.replication.waiting import Waiter
+from kavka.storage.fetch_slice import FetchSlice
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
@@ -57,9 +59,9 @@ def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | Pe
     reads = read_partitions(broker, context.partitions, options)
     if body.max_wait_ms > 0 and reads and _must_wait(reads, body.min_bytes):
         return _park(broker, context, options, reads, body.max_wait_ms)
-    if needs_conversion(reads, options):
+    if _needs_a_thread(reads, options):
         pending = Pending()
-        _convert(broker, options, reads, pending)
+        _respond_later(broker, context, options, reads, pending)
         return pending
     return _respond(context, options, reads)
 
@@ -130,25 +132,42 @@ class FetchWaiter(Waiter):
         return False
 
     def _finish(self, reads: list[PartitionRead]) -> None:
-        if needs_conversion(reads, self._options):
-            _convert(self._broker, self._options, reads, self._pending)
+        if _needs_a_thread(reads, self._options):
+            _respond_later(self._broker, self._context, self._options, reads, self._pending)
         else:
             self._pending.complete(_respond(self._context, self._options, reads))
 
 
-def _convert(
-    broker: "Broker", options: FetchOptions, reads: list[PartitionRead], pending: Pending
-) -> None:
-    """Answer a client that knows only older message formats, once its records are converted."""
+def _needs_a_thread(reads: list[PartitionRead], options: FetchOptions) -> bool:
+    """Whether records must be converted, or come from the disk: both would stall the loop."""
+    return needs_conversion(reads, options) or any(map(_is_cold, reads))
 
+
+def _is_cold(read: PartitionRead) -> bool:
+    records = read.records
+    return records.__class__ is FetchSlice and not records.is_cached()
+
+
+def _respond_later(
+    broker: "Broker",
+    context: FetchContext,
+    options: FetchOptions,
+    reads: list[PartitionRead],
+    pending: Pending,
+) -> None:
     async def run() -> None:
         try:
-            converted = await convert_reads(broker, reads, options)
+            ready = reads
+            if needs_conversion(reads, options):
+                ready = await convert_reads(broker, reads, options)
+            else:
+                for read in filter(_is_cold, reads):
+                    assert isinstance(read.records, FetchSlice)
+                    await broker.loop.run_in_executor(None, read.records.warm_up)
         except Exception as error:
             pending.fail(error)
         else:
-            topics = runs_of_topics(converted)
-            pending.complete(Raw(write_response(options.version, ErrorCode.NONE, 0, topics)))
+            pending.complete(_respond(context, options, ready))
 
     broker.loop.create_task(run())
 

@@ -1,8 +1,10 @@
 """What only single requests can show: stored bytes, limits, waiting."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +20,7 @@ from kavka.protocol.records.batch import (
     iter_records,
     read_header,
 )
-from tests.broker_process import BrokerProcess
+from tests.broker_process import BrokerProcess, running_broker
 from tests.clients.test_confluent import create
 from tests.wire import WireClient, fetch_request, produce_request
 
@@ -182,3 +184,23 @@ def test_a_forced_codec_and_the_brokers_time_in_one_request(
         assert header.codec == compression.GZIP
         (record,) = iter_records(got.records, 0, header, 1000)
         assert record.value == b"same " * 100
+
+
+def test_records_that_only_the_disk_has_are_served(tmp_path: Path) -> None:
+    sent = [batch(bytes([i]) * 100_000) for i in range(30)]
+    with running_broker(tmp_path / "data") as broker:
+        create(broker, "cold")
+        with WireClient(broker.port) as client:
+            for one in sent:
+                client.produce("cold", one)
+        assert broker.stop() == 0
+        (log,) = (tmp_path / "data" / "cold-0").glob("*.log")
+        with log.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        broker.start()
+        with WireClient(broker.port) as client:
+            (got,) = client.fetch("cold", 0).responses[0].partitions
+        assert got.records is not None
+        assert [size for _, size, _ in iter_batches(got.records)] == [len(one) for one in sent]
+        assert bytes(got.records[61:1000]) == sent[0][61:1000]

@@ -342,7 +342,7 @@ def test_the_fixture_gives_a_broker_to_other_peoples_tests(tmp_path: Path) -> No
         "    host, _, port = kavka_broker.bootstrap.rpartition(':')\n"
         "    socket.create_connection((host, int(port)), timeout=30).close()\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "kavka.testing", "-q", str(test)]
+    command = [sys.executable, "-m", "pytest", "-q", str(test)]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
