@@ -63,7 +63,11 @@ class Frames:
 
     def mutated(self) -> bytes:
         """A request with some damage, in a frame whose size is right: decoders must bear it."""
-        frame = bytearray(self.sound())
+        return self.damaged(self.sound())
+
+    def damaged(self, sound: bytes) -> bytes:
+        """A frame with some damage to its contents."""
+        frame = bytearray(sound)
         for _ in range(self._rng.choice((1, 1, 1, 2, 4))):
             frame = self._rng.choice(self._mutations)(frame) or bytearray(4)
         frame[:4] = struct.pack(">i", len(frame) - 4)

@@ -30,6 +30,7 @@ from tests.broker_process import BrokerProcess
 from tests.fuzz.bystander import Bystander, content
 from tests.fuzz.frames import OFFERED, describe
 from tests.fuzz.sessions import Attack
+from tests.fuzz.talks import Talks
 from tests.fuzz.values import TOPICS, Values
 from tests.memory import KIB, MIB, peak_bytes
 from tests.wire import WireClient
@@ -44,6 +45,8 @@ BYSTANDER = "bystander"
 SETTINGS = {
     "offsets.topic.num.partitions": "4",
     "num.partitions": "1",
+    "transaction.state.log.num.partitions": "4",
+    "group.min.session.timeout.ms": "100",
 }
 _FAILURE = re.compile(
     r"Traceback|^[-\d]+ [.:\d]+ (ERROR|FATAL)|never (awaited|retrieved)|ignored in"
@@ -100,23 +103,26 @@ def test_frames(broker: BrokerProcess, topic_ids: dict[str, bytes]) -> None:
     """The whole attack; then the broker works, stops cleanly, and starts again on its data."""
     print(f"KAVKA_FUZZ_SEED={SEED} KAVKA_FUZZ_FRAMES={FRAMES}")
     attack = Attack(broker.port, SEED, topic_ids)
-    with Bystander(broker.bootstrap, BYSTANDER) as bystander:
+    with (
+        Bystander(broker.bootstrap, BYSTANDER) as bystander,
+        Talks(broker.port, SEED, topic_ids) as talks,
+    ):
         attack.run(FRAMES)
     peak = peak_bytes(broker.pid)
     print(
-        f"frames={attack.frames} sessions={attack.sessions} answers={attack.received // KIB} KiB "
-        f"messages_of_bystander={bystander.consumed} peak={peak // MIB} MiB "
-        f"unfinished={attack.unfinished}"
+        f"frames={attack.frames} sessions={attack.sessions} unfinished={attack.unfinished} "
+        f"answers={attack.received // KIB} KiB talks={talks.count} "
+        f"messages_of_bystander={bystander.consumed} peak={peak // MIB} MiB"
     )
     check_works(broker)
     assert broker.stop() == 0, broker.log()[-4000:]
-    check_log(broker, attack)
+    check_log(broker, attack, talks)
     assert peak <= MEMORY_BYTES_MAX
     broker.start()
     check_works(broker)
     check_kept(broker, bystander.produced)
     assert broker.stop() == 0
-    check_log(broker, attack)
+    check_log(broker, attack, talks)
 
 
 def check_works(broker: BrokerProcess) -> None:
@@ -152,7 +158,7 @@ def check_kept(broker: BrokerProcess, count: int) -> None:
     consumer.close()
 
 
-def check_log(broker: BrokerProcess, attack: Attack) -> None:
+def check_log(broker: BrokerProcess, attack: Attack, talks: Talks) -> None:
     """No handler failed: an ERROR line or a traceback is a defect, and here is what caused it."""
     log = broker.log()
     failures = [line for line in log.splitlines() if _FAILURE.search(line)]
@@ -161,9 +167,14 @@ def check_log(broker: BrokerProcess, attack: Attack) -> None:
         at = log.index(line)
         report.append(log[at : at + 3000])
         peer = _PEER.search(line)
-        index = attack.by_port.get(int(peer[1])) if peer else None
-        if index is not None:
-            plan = attack.plan(index)
-            report.append(f"session {index}, {plan.manner.name}:")
+        if peer is None:
+            continue
+        port = int(peer[1])
+        if port in talks.by_port:
+            report.append("a talk:")
+            report += map(describe, talks.by_port[port])
+        if port in attack.by_port:
+            plan = attack.plan(attack.by_port[port])
+            report.append(f"session {plan.index}, {plan.manner.name}:")
             report += map(describe, plan.frames)
     assert not failures, "\n".join([f"{len(failures)} failures, seed {SEED}", *report])

@@ -110,6 +110,8 @@ class Values:
     def __init__(self, rng: random.Random, topic_ids: dict[str, bytes]) -> None:
         self._rng = rng
         self._may_be_internal = True
+        self.learned: dict[str, Any] = {}
+        """Values that the broker itself has named, by field; most such fields get them."""
         self._topics = (*TOPICS, *TOPICS, *TOPICS, *STRANGERS)
         self._ids = (*topic_ids.values(), ZERO_UUID, b"no such topic id")
         self._start_ms = int(time.time() * 1000)
@@ -155,7 +157,7 @@ class Values:
             "max_wait_ms": wait_ms,
             "timeout_ms": one_of(0, 100, 1000, -1),
             **dict.fromkeys(
-                ("session_timeout_ms", "rebalance_timeout_ms"), one_of(6000, 6000, 10000, 0, -1)
+                ("session_timeout_ms", "rebalance_timeout_ms"), one_of(300, 300, 1000, 0, -1)
             ),
             "max_bytes": one_of(0, 1, 500, 10**6, 2**31 - 1, -1),
             "partition_max_bytes": one_of(0, 1, 500, 10**6, 2**31 - 1, -1),
@@ -214,6 +216,10 @@ class Values:
 
     def _leaf(self, field: Field, name: str, version: int) -> Any:
         rng = self._rng
+        if name in self.learned and rng.random() < 0.9:
+            value = self.learned[name]
+            if value is not None or field.nullable(version):
+                return value
         known = self._by_name.get(name)
         if known is not None and rng.random() < 0.95:
             value = known()
@@ -246,7 +252,7 @@ class Values:
                 message.resource_name = self._rng.choice((BROKER_ID, "", "2", "x"))
             else:
                 # A broker's id would make the change of a logger's level valid.
-                message.resource_name = self._topic()
+                message.resource_name = self.learned.get("resource_name") or self._topic()
             for config in getattr(message, "configs", ()):
                 table = BROKER_SETTINGS if kind == _BROKER else TOPIC_SETTINGS
                 config.name, config.value = self._setting(table)
@@ -254,6 +260,9 @@ class Values:
             message.name = self._rng.choice(("range", "roundrobin", "range", ""))
 
     def _topic(self) -> str:
+        if "topic" in self.learned and self._rng.random() < 0.7:
+            name: str = self.learned["topic"]
+            return name
         if self._may_be_internal and self._rng.random() < 0.1:
             return self._rng.choice(INTERNAL)
         return self._rng.choice(self._topics)
@@ -293,8 +302,27 @@ class Values:
             records.append(Record(i * step, stamp, key, value, *headers))
         return records
 
+    def _next_batch(self) -> bytes:
+        """What the producer that was learned of would send next, or has sent already."""
+        rng, learned = self._rng, self.learned
+        records = self._records()
+        batch = build_batch(
+            records,
+            base_offset=0,
+            codec=rng.choice(_CODECS),
+            producer_id=learned["producer_id"],
+            producer_epoch=learned["producer_epoch"],
+            base_sequence=learned["next_sequence"],
+            transactional=rng.random() < 0.4,
+        )
+        if rng.random() < 0.8:
+            learned["next_sequence"] += len(records)
+        return batch
+
     def _batch(self) -> bytes:
         """A record batch; one in two has something wrong in it under a valid checksum."""
+        if "producer_id" in self.learned and self._rng.random() < 0.7:
+            return self._next_batch()
         rng = self._rng
         idempotent = rng.random() < 0.3
         batch = bytearray(
