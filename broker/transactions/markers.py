@@ -167,7 +167,7 @@ class MarkerSender:
                 marked.append(partition)
             elif code is ErrorCode.INVALID_PRODUCER_EPOCH:
                 # A later epoch of this producer has been there, though none was given out.
-                log.error(
+                log.warning(
                     "A partition has a later producer epoch than its transaction id=%.128s "
                     "partition=%s producer=%d epoch=%d",
                     *(delivery.name, partition),
@@ -175,7 +175,7 @@ class MarkerSender:
                 )
                 marked.append(partition)
             elif code is ErrorCode.TRANSACTION_COORDINATOR_FENCED:
-                log.error(
+                log.warning(
                     "Another coordinator ends this transaction id=%.128s partition=%s epoch=%d",
                     *(delivery.name, partition, delivery.marker.coordinator_epoch),
                 )
