@@ -87,6 +87,7 @@ def configs(names: tuple[str, ...], topics: bool, markdown: bool) -> int:
 
 
 cli.add_command(inspection.dump_log)
+cli.add_command(inspection.check)
 
 
 def execute(arguments: Sequence[str]) -> int:
