@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kavka.replication.replica_manager import ReplicaManager
     from kavka.replication.store.base import MetadataStore
     from kavka.replication.waiting import WaitingRoom
+    from kavka.storage.capacity_guard import CapacityGuard
     from kavka.storage.clock import Clock
     from kavka.storage.manager import LogManager
 
@@ -32,6 +33,7 @@ class Broker:
         "advertised_endpoints",
         "api_versions_bodies",
         "authorizer",
+        "capacity",
         "clock",
         "cluster_id",
         "config",
@@ -61,6 +63,7 @@ class Broker:
     controller: "Controller"
     configs: "Configs"
     logs: "LogManager"
+    capacity: "CapacityGuard"
     replicas: "ReplicaManager"
     groups: "GroupCoordinator"
     transactions: "TransactionCoordinator"

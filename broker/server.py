@@ -41,6 +41,7 @@ from kavka.replication.store.base import StoreError
 from kavka.replication.store.local import LocalStore
 from kavka.replication.waiting import WaitingRoom
 from kavka.replication.znodes import Registration
+from kavka.storage.capacity_guard import CapacityGuard
 from kavka.storage.clock import Clock, SystemClock
 from kavka.storage.fs import FileSystem
 from kavka.storage.manager import LogManager
@@ -165,6 +166,11 @@ class Server:
         broker.replicas = ReplicaManager(
             broker.node_id, log_manager, broker.metadata, topic_config, broker.waiting, clock
         )
+        broker.capacity = broker.replicas.capacity = CapacityGuard(
+            config, log_manager, self.fs, clock
+        )
+        self._teardown.push_async_callback(broker.capacity.stop)
+        await broker.capacity.start()
         self._follow_topic_settings(config_store, topic_config)
         broker.fetch_sessions = FetchSessions(
             config.get_int("max.incremental.fetch.session.cache.slots"), clock, self.random

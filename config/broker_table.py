@@ -51,6 +51,7 @@ NO_JAVA_CLASS: Final = Pattern(
 NO_AUTHORIZER: Final = Pattern("", "empty", "this broker does not enforce ACLs, leave {name} unset")
 LOG_LEVELS: Final = OneOf("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 COMPATIBILITY_LEVELS: Final = OneOf("latest", "2.3.0", "1.1.0")
+CAPACITY_POLICIES: Final = OneOf("produce_reject", "time_base")
 CODEC_IDS: Final = Range(0, 4)
 
 # fmt: off
@@ -394,6 +395,15 @@ _OWN_ROWS: Final[tuple[_Row, ...]] = (
      "Kafka release whose API versions are offered; latest offers all that work."),
     ("log.level", STRING, "INFO", LOG_LEVELS, MEDIUM, FIXED,
      "Least severity of what is logged."),
+    ("capacity.threshold.percent", INT, 95, Range(1, 100), HIGH, CLUSTER,
+     "How full the volume of a log directory, or the budget, may get before capacity.policy "
+     "acts; 100 leaves volumes unwatched."),
+    ("capacity.policy", STRING, "produce_reject", CAPACITY_POLICIES, HIGH, CLUSTER,
+     "What happens at the threshold: produce_reject refuses records of producers until space is "
+     "free again, time_base deletes the oldest tenth of all records."),
+    ("capacity.budget.bytes", LONG, 0, AT_LEAST_0, HIGH, CLUSTER,
+     "Bytes of records that all partitions of a broker together may hold; 0: only the volumes "
+     "limit them."),
 )
 # fmt: on
 

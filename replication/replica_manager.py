@@ -28,6 +28,7 @@ from kavka.protocol.topics import TopicPartition
 from kavka.replication.partition import ACKS_ALL, NO_EPOCH, Partition
 from kavka.replication.waiting import Waiter, WaitingRoom
 from kavka.storage.append import AppendInfo, AppendOrigin
+from kavka.storage.capacity import Capacity
 from kavka.storage.clock import Clock
 from kavka.storage.log import Log
 from kavka.storage.manager import LogManager
@@ -60,6 +61,8 @@ class ReplicaManager:
         self.node_id = node_id
         self.waiting = waiting
         self.controller_epoch = 0
+        self.capacity = Capacity()
+        """Whether clients may append; the server puts a guard here."""
         self._logs = logs
         self._metadata = metadata
         self._topic_config = topic_config
@@ -105,8 +108,16 @@ class ReplicaManager:
         acks: int,
         origin: AppendOrigin = AppendOrigin.CLIENT,
     ) -> AppendInfo:
-        """Append to a partition led here, start the flush it asks for, wake its readers."""
+        """Append to a partition led here, start the flush it asks for, wake its readers.
+
+        Raises what the partition and its log raise, and POLICY_VIOLATION for a client when the
+        capacity threshold is reached.
+        """
+        capacity = self.capacity
+        if capacity.credit <= 0 and origin is AppendOrigin.CLIENT:
+            capacity.admit(partition.log)
         info = partition.append_as_leader(batches, acks, self._clock.wall_ms(), origin)
+        capacity.credit -= info.size
         if partition.flush_due:
             self._request_flush(partition)
         self.waiting.notify(partition)

@@ -135,6 +135,23 @@ class ShrinkingLog(LogState):
             raise self._failed(error, "read") from error
         return self._delete_first(reasons, now_ms) if reasons else []
 
+    def delete_oldest(self, count: int, reason: str, now_ms: int) -> list[SegmentDeletion]:
+        """Take the ``count`` oldest segments out whatever retention says, at most all of them.
+
+        Nothing at or past the high watermark goes; for all segments a new one is rolled first.
+        The files are to be removed as by :meth:`delete_old_segments`. Raises
+        KAFKA_STORAGE_ERROR.
+        """
+        self._require_online()
+        reasons: list[str] = []
+        last = len(self.segments) - 1
+        for index, segment in enumerate(self.segments[:count]):
+            end = self.log_end_offset if index == last else self.segments[index + 1].base_offset
+            if self.high_watermark < end or (index == last and not segment.size):
+                break
+            reasons.append(reason)
+        return self._delete_first(reasons, now_ms) if reasons else []
+
     def _delete_first(self, reasons: list[str], now_ms: int) -> list[SegmentDeletion]:
         if len(reasons) == len(self.segments):
             self.roll(now_ms)

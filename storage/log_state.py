@@ -154,6 +154,12 @@ class LogState:
         return self.segments.size
 
     @property
+    def allocated(self) -> int:
+        """Bytes of records, and what is reserved behind them for the next ones."""
+        active = self._active
+        return self.segments.size + max(active.reserved - active.size, 0)
+
+    @property
     def last_stable_offset(self) -> int:
         """How far read_committed consumers may read: nothing of an open transaction."""
         unstable = self.producers.first_unstable_offset

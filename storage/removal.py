@@ -19,13 +19,13 @@ log = logging.getLogger("kavka.storage.removal")
 class Remover:
     """Removes files and directories after a delay. Used from the loop only."""
 
-    __slots__ = ("_fs", "_loop", "_timers", "_workers")
+    __slots__ = ("_fs", "_jobs", "_loop", "_workers")
 
     def __init__(self, fs: FileSystem, loop: asyncio.AbstractEventLoop, workers: Workers) -> None:
         self._fs = fs
         self._loop = loop
         self._workers = workers
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._jobs: dict[asyncio.TimerHandle, Callable[[], None]] = {}  # that wait
 
     def remove_segments(self, deletions: Iterable[SegmentDeletion]) -> None:
         """Remove the files of segments, each after its delay."""
@@ -42,9 +42,17 @@ class Remover:
 
     def cancel(self) -> None:
         """Leave the rest to the next start."""
-        for timer in self._timers:
+        for timer in self._jobs:
             timer.cancel()
-        self._timers.clear()
+        self._jobs.clear()
+
+    def hurry(self) -> None:
+        """Remove at once what waits for its delay: space is short, and who reads a file that is
+        gone holds it open."""
+        jobs = list(self._jobs.values())
+        self.cancel()
+        for job in jobs:
+            self._workers.submit(job)
 
     def _later(self, delay: float, remove: Callable[[], None], what: str) -> None:
         def job() -> None:
@@ -54,11 +62,11 @@ class Remover:
                 log.warning("Not removed, the next start tries again: %s what=%s", error, what)
 
         def due() -> None:
-            self._timers.discard(timer)
+            del self._jobs[timer]
             self._workers.submit(job)
 
         if delay <= 0:
             self._workers.submit(job)
         else:
             timer = self._loop.call_later(delay, due)
-            self._timers.add(timer)
+            self._jobs[timer] = job

@@ -212,7 +212,7 @@ def test_only_what_was_asked_for(broker: Harness) -> None:
 
 def test_this_broker(broker: Harness) -> None:
     configs = broker.shown(BROKER, "7")
-    assert len(configs) == 190 + 4 + 1  # Kafka's, later and own ones, super.users as it is set
+    assert len(configs) == 190 + 7 + 1  # Kafka's, later and own ones, super.users as it is set
     hours = configs["log.retention.hours"]
     assert (hours.value, hours.config_source, hours.read_only) == ("24", 4, False)
     assert broker.synonyms(BROKER, "7", "log.retention.hours") == [
