@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from kavka.broker.output import in_memory
 from kavka.broker.request import Disconnect, Pending, Raw, Request, RequestFailed
+from kavka.config.limits import REQUEST_BYTES_MAX
 from kavka.protocol import codec, headers, keys
 from kavka.protocol.errors import ErrorCode, KafkaError, MalformedFrame
-from kavka.protocol.headers import API_VERSIONS, CONTROLLED_SHUTDOWN
+from kavka.protocol.headers import API_VERSIONS, CONTROLLED_SHUTDOWN, PRODUCE
 from kavka.protocol.schema import NEWEST
 
 if TYPE_CHECKING:
@@ -236,6 +237,10 @@ class Dispatcher:
                 f"{route.name} version {version} is not supported, "
                 f"{route.min_version} to {route.max_version} are"
             )
+        if size > REQUEST_BYTES_MAX and key != PRODUCE:
+            raise MalformedFrame(
+                f"a {route.name} request of {size} bytes exceeds {REQUEST_BYTES_MAX}"
+            )
         at = _HEADER.size
         if key == CONTROLLED_SHUTDOWN and version == 0:
             at = _HEADER_V0_SIZE
@@ -294,8 +299,6 @@ class Dispatcher:
                 await asyncio.wait(late)
 
     def _call(self, route: Route, request: Request) -> "Response | Pending":
-        if route.is_coroutine:
-            request.hold()
         request.message = body = codec.decode(route.request_class, request.body, request.version)
         assert route.handle is not None
         result = route.handle(self._broker, request, body)

@@ -42,13 +42,12 @@ class Request:
     """One request frame; valid for handlers of every API.
 
     ``body`` is a writable view of the frame after its header. It lies in a receive buffer that
-    is used again as soon as ``handle()`` returns: who needs the bytes longer calls
-    :meth:`hold` first and takes views only of what that returns. Coroutine handlers get a
-    held body from the start.
+    is used again as soon as ``handle()`` returns: who needs the bytes longer copies them, unless
+    ``connection.keep_frame()`` leaves the whole frame to the handler. Decoded messages are copies
+    already, but for record data.
     """
 
     __slots__ = (
-        "_held",
         "body",
         "client_id",
         "connection",
@@ -74,15 +73,6 @@ class Request:
         self.body = body
         self.connection = connection
         self.message: Message | None = None  # the decoded body, unless the handler decodes itself
-        self._held = False
-
-    def hold(self) -> memoryview:
-        """Copy the body out of the receive buffer; the copy lives as long as it is referenced."""
-        if not self._held:
-            if not self.connection.keep_frame():
-                self.body = memoryview(bytearray(self.body))
-            self._held = True
-        return self.body
 
     @property
     def client_host(self) -> str:

@@ -97,3 +97,15 @@ session time-out."""
 TRANSACTIONAL_ID_CHARACTERS_MAX: Final = 8_000
 """Longest transactional id: as UTF-8 it fits into a record of ``__transaction_state``, whose
 lengths are INT16."""
+
+# -- what requests may cost ----------------------------------------------------------------
+
+ELEMENTS_PER_MESSAGE_MAX: Final = 250_000
+"""Structs and strings in all arrays of one message, eight numbers counting as one. Decoding so
+many takes half a second and tens of MiB."""
+
+REQUEST_BYTES_MAX: Final = 16 * MIB
+"""Largest request but Produce, whose records are never decoded."""
+
+ERROR_MESSAGE_CHARACTERS_MAX: Final = 2_000
+"""Error messages are cut to this; as UTF-8 they fit the INT16 lengths of old responses."""

@@ -5,7 +5,9 @@ A run of fixed-size fields and the length that follows it become one ``Struct.un
 Reading past the end is found out late but always: unpacking and indexing fail by themselves,
 slices come out short without a word, and as positions never go back, one comparison of the final
 position with the end tells whether that happened. Element counts are held against the bytes that
-are left before anything is made for them, so a short frame cannot ask for much memory or time.
+are left before anything is made for them, so a short frame cannot ask for much memory or time; and
+all of them together against a budget, so that a long one cannot either: an object takes thirty
+times the bytes that announce it.
 """
 
 from collections.abc import Callable
@@ -13,8 +15,9 @@ from struct import Struct as Packer
 from struct import error as UnpackError
 from typing import Any
 
+from kavka.config.limits import ELEMENTS_PER_MESSAGE_MAX, STRING_BYTES_MAX
 from kavka.protocol.errors import MalformedFrame
-from kavka.protocol.primitives import RUN_LETTERS, read_uvarint, skip_tagged_fields
+from kavka.protocol.primitives import MEND, RUN_LETTERS, read_uvarint, skip_tagged_fields
 from kavka.protocol.schema import NEW, Buffer, Field, Message, Struct
 from kavka.protocol.source import (
     LETTERS,
@@ -25,7 +28,8 @@ from kavka.protocol.source import (
     tagged_fields,
 )
 
-_HEAD = "def run(buf, p=0):"
+_HEAD = f"def run(buf, p=0, left={ELEMENTS_PER_MESSAGE_MAX}):"
+_NUMBERS_PER_ELEMENT = 8  # numbers in arrays cost less than objects
 # One type of buffer per decoder: bytes slice fastest, but record data must not be copied.
 _BYTES = """\
     if type(buf) is not bytes: buf = bytes(buf)
@@ -151,6 +155,9 @@ class _DecoderWriter(SourceWriter):
             self.flush()
             with self.block(f"if {count} > 127:"):
                 self.line(f"{count}, p = read_uvarint(buf, p - 1)")
+                if field.kind == "string":  # Java's limit too
+                    with self.block(f"if {count} > {STRING_BYTES_MAX + 1}:"):
+                        self._malformed(f"{field.name or 'an element'} is too long a string")
             self.line(f"{count} -= 1")
         else:
             self.pending.append((length_letter(field), count))
@@ -175,9 +182,9 @@ class _DecoderWriter(SourceWriter):
         if field.kind == "string":
             # As in the Java broker, text that is not UTF-8 is mended rather than refused.
             taken = (
-                f'str({taken}, "utf-8", "replace")'
+                f'str({taken}, "utf-8", "{MEND}")'
                 if self.keeps_views
-                else f'{taken}.decode("utf-8", "replace")'
+                else f'{taken}.decode("utf-8", "{MEND}")'
             )
         elif field.kind == "bytes" and self.keeps_views:
             taken = f"bytes({taken})"
@@ -188,9 +195,14 @@ class _DecoderWriter(SourceWriter):
     def _elements(self, field: Field, target: str, count: str) -> None:
         element = field.element
         smallest = self._smallest(element)
-        with self.block(f"if {count} * {smallest} > end - p:"):
+        is_run = isinstance(element, Field) and LETTERS.get(element.kind) in RUN_LETTERS
+        cost = f"{count} // {_NUMBERS_PER_ELEMENT}" if is_run else count
+        # One condition, as this is the path of every nested array.
+        with self.block(f"if {count} * {smallest} > end - p or (left := left - {cost}) < 0:"):
+            with self.block("if left < 0:"):
+                self._malformed(f"{field.name} has more elements than one message may")
             self._malformed(f"{field.name} has more elements than the frame can hold")
-        if isinstance(element, Field) and LETTERS.get(element.kind) in RUN_LETTERS:
+        if isinstance(element, Field) and is_run:
             letter = LETTERS[element.kind]
             runs = self.runs("unpack_from", letter)
             self.line(f"{target} = [*{runs}[{count}](buf, p)]")
@@ -237,12 +249,14 @@ class _DecoderWriter(SourceWriter):
         self.flush()
         fields = tagged_fields(cls, self.version)
         with self.block(f"if {count}:"):
+            with self.block(f"if {count} > 127:"):
+                self.line(f"{count}, p = read_uvarint(buf, p - 1)")
+            with self.block(f"if (left := left - {count}) < 0:"):
+                self._malformed("there are more tagged fields than one message may have")
             if not fields:
                 self.line(f"p = skip_tagged_fields(buf, p, {count})")
                 return
             tag, end = self.fresh("t"), self.fresh("e")
-            with self.block(f"if {count} > 127:"):
-                self.line(f"{count}, p = read_uvarint(buf, p - 1)")
             with self.block(f"for _ in range({count}):"):
                 self.line(f"{tag}, p = read_uvarint(buf, p)")
                 self.line(f"{end}, p = read_uvarint(buf, p)")

@@ -6,6 +6,8 @@ knew them (clients map an unknown code to UNKNOWN_SERVER_ERROR).
 
 from enum import IntEnum
 
+from kavka.config.limits import ERROR_MESSAGE_CHARACTERS_MAX
+
 
 class ErrorCode(IntEnum):
     """Error codes of the Kafka protocol (``org.apache.kafka.common.protocol.Errors``)."""
@@ -147,12 +149,15 @@ class ErrorCode(IntEnum):
 
 
 class KafkaError(Exception):
-    """A failure that a client is told about by its code, and by its message where one fits."""
+    """A failure that a client is told about by its code, and by its message where one fits.
+
+    Messages may quote what the client sent: they are cut to what any response can hold.
+    """
 
     def __init__(self, code: ErrorCode, message: str | None = None) -> None:
         super().__init__(message or code.name)
         self.code = code
-        self.message = message
+        self.message = message and message[:ERROR_MESSAGE_CHARACTERS_MAX]
 
 
 class MalformedFrame(Exception):

@@ -14,9 +14,10 @@ from typing import Final, NamedTuple
 from kavka.protocol import codec
 from kavka.protocol.errors import MalformedFrame
 from kavka.protocol.keys import FLEXIBLE_SINCE
-from kavka.protocol.primitives import skip_tagged_fields
+from kavka.protocol.primitives import read_uvarint, skip_tagged_fields
 from kavka.protocol.schema import NEWEST, Buffer, Message
 
+PRODUCE: Final = 0
 CONTROLLED_SHUTDOWN: Final = 7
 API_VERSIONS: Final = 18
 
@@ -29,6 +30,7 @@ _SIZED_RESPONSE_V1: Final = Packer(">iiB")
 
 # The highest version of ApiVersions whose header we can trust to be laid out as we think.
 _NEWEST_API_VERSIONS: Final = 4
+_TAGS_MAX: Final = 100  # Kafka has defined none so far
 _NEVER: Final = NEWEST + 1
 
 
@@ -65,15 +67,19 @@ def parse_request_header(buf: Buffer, offset: int = 0) -> tuple[RequestHeader, i
         if api_version >= FLEXIBLE_SINCE.get(api_key, _NEVER) and not (
             api_key == API_VERSIONS and api_version > _NEWEST_API_VERSIONS
         ):
-            count = buf[pos]
-            pos += 1
-            if count:
-                pos = skip_tagged_fields(buf, pos, count)
+            pos = _skip_tags(buf, pos)
     except (IndexError, UnpackError) as error:
         raise MalformedFrame("the request header ends too early") from error
     if pos > len(buf):
         raise MalformedFrame("the request header ends too early")
     return _new_header(RequestHeader, (api_key, api_version, correlation_id, client_id)), pos
+
+
+def _skip_tags(buf: Buffer, pos: int) -> int:
+    count, pos = read_uvarint(buf, pos)
+    if count > _TAGS_MAX:
+        raise MalformedFrame(f"a header has {count} tagged fields")
+    return skip_tagged_fields(buf, pos, count)
 
 
 def encode_response(correlation_id: int, message: Message, version: int) -> bytes:
@@ -111,10 +117,7 @@ def parse_response_header(key: int, version: int, buf: Buffer, offset: int = 0) 
         (correlation_id,) = _RESPONSE.unpack_from(buf, offset)
         pos = offset + 4
         if version >= FLEXIBLE_SINCE.get(key, _NEVER) and key != API_VERSIONS:
-            count = buf[pos]
-            pos += 1
-            if count:
-                pos = skip_tagged_fields(buf, pos, count)
+            pos = _skip_tags(buf, pos)
     except (IndexError, UnpackError) as error:
         raise MalformedFrame("the response header ends too early") from error
     if pos > len(buf):

@@ -1,5 +1,6 @@
-"""The wire's variable-length integers, and packers for runs of equal numbers."""
+"""The wire's variable-length integers, packers for runs of equal numbers, and mended text."""
 
+import codecs
 from collections.abc import Callable, Sequence
 from struct import Struct as Packer
 from typing import Any, Final
@@ -7,6 +8,19 @@ from typing import Any, Final
 from kavka.protocol.errors import MalformedFrame
 
 BYTE: Final = tuple(bytes((value,)) for value in range(256))
+
+MEND: Final = "kavka.mend"
+"""How decoders treat text that is not UTF-8: it is not refused, as in Java, but gets a question
+mark for each wrong byte. Java's U+FFFD is longer than what it stands for: a name could become too
+long for the response that repeats it."""
+
+
+def _mend(problem: UnicodeError) -> tuple[str, int]:
+    assert isinstance(problem, UnicodeDecodeError)
+    return "?" * (problem.end - problem.start), problem.end
+
+
+codecs.register_error(MEND, _mend)
 
 _MAX_UVARINT_BYTES: Final = 5
 _KEPT_RUN_LENGTHS: Final = 256
@@ -46,12 +60,7 @@ def read_uvarint(buf: Sequence[int], pos: int) -> tuple[int, int]:
 
 
 def skip_tagged_fields(buf: Sequence[int], pos: int, count: int) -> int:
-    """Step over ``count`` tagged fields; the position behind them.
-
-    ``count`` is the byte before ``pos``, which is the whole number unless its high bit is set.
-    """
-    if count > 0x7F:
-        count, pos = read_uvarint(buf, pos - 1)
+    """Step over ``count`` tagged fields; the position behind them."""
     for _ in range(count):
         _tag, pos = read_uvarint(buf, pos)
         size, pos = read_uvarint(buf, pos)

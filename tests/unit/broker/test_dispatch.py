@@ -151,6 +151,7 @@ def test_sasl_is_out_of_place_on_a_plain_listener(key: int) -> None:
         (struct.pack(">hhih", 12, 0, 1, -7), "client id of -7 bytes"),
         (struct.pack(">hhih", 12, 4, 1, -1), "ends too early"),
         (struct.pack(">hhih", 12, 0, 1, -1) + b"\x7f", "Heartbeat v0"),
+        (struct.pack(">hhih", 12, 0, 1, -1) + bytes(1 << 24), "a Heartbeat request of 16777226 b"),
     ],
 )
 def test_what_is_no_request_is_refused_with_its_reason(heartbeat, frame, reason) -> None:
@@ -304,11 +305,11 @@ def run_coroutine_handler(dispatcher: Dispatcher, frame: bytearray, reuse: bytes
     return asyncio.run(run())
 
 
-def test_a_coroutine_handler_owns_its_request(heartbeat) -> None:
+def test_a_coroutine_handler_owns_its_message(heartbeat) -> None:
     async def handle(broker, request, body):
+        request.body[:] = bytes(len(request.body))  # as the next frame does
         await asyncio.sleep(0)
-        again = codec.decode(HeartbeatRequest, request.body, request.version)
-        assert again.group_id == body.group_id == "g"
+        assert body.group_id == "g"
         return HeartbeatResponse(error_code=5)
 
     answer = run_coroutine_handler(

@@ -13,6 +13,7 @@ from kavka.protocol.messages.k00_produce import (
     TopicProduceData,
     TopicProduceResponse,
 )
+from kavka.protocol.primitives import MEND
 
 versions = st.integers(0, 11)
 int16 = st.integers(-(2**15), 2**15 - 1)
@@ -90,7 +91,7 @@ def test_damaged_requests_are_left_to_the_codec_or_read_alike(
         decoded = codec.decode(ProduceRequest, memoryview(body), version)
         (topic,) = decoded.topic_data
         (partition,) = topic.partition_data
-        assert parsed.topic.decode(errors="replace") == topic.name
+        assert parsed.topic.decode(errors=MEND) == topic.name
         assert (parsed.acks, parsed.timeout_ms, parsed.partition) == (
             decoded.acks,
             decoded.timeout_ms,

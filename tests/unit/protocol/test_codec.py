@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kavka.config.limits import ELEMENTS_PER_MESSAGE_MAX, STRING_BYTES_MAX
 from kavka.protocol import codec, keys
 from kavka.protocol.errors import ErrorCode, KafkaError, MalformedFrame
 from kavka.protocol.messages.k00_produce import (
@@ -28,7 +29,7 @@ from kavka.protocol.messages.k03_metadata import (
     MetadataResponsePartition,
     MetadataResponseTopic,
 )
-from kavka.protocol.messages.k09_offset_fetch import OffsetFetchRequest
+from kavka.protocol.messages.k09_offset_fetch import OffsetFetchRequest, OffsetFetchRequestTopic
 from kavka.protocol.messages.k12_heartbeat import HeartbeatRequest, HeartbeatResponse
 from kavka.protocol.messages.k75_describe_topic_partitions import (
     Cursor,
@@ -193,6 +194,49 @@ def test_counts_are_held_against_the_bytes_that_are_left() -> None:
         codec.decode(MetadataRequest, b"\xff\xff\xff\xff\x0f" + bytes(100), 9)
 
 
+def test_all_arrays_of_a_message_share_one_budget() -> None:
+    topics = 500
+    partitions = ELEMENTS_PER_MESSAGE_MAX // topics - 1
+    record_data = bytes(8)  # partition 0, no records
+    topic = b"\0\0" + struct.pack(">i", partitions) + partitions * record_data
+    head = struct.pack(">hi", 1, 0)
+
+    def frame(count: int) -> bytes:
+        return head + struct.pack(">i", count) + count * topic
+
+    assert len(codec.decode(ProduceRequest, frame(topics), 0).topic_data) == topics
+    with pytest.raises(MalformedFrame, match="has more elements than one message may"):
+        codec.decode(ProduceRequest, frame(topics + 1), 0)
+    with pytest.raises(MalformedFrame, match="topics has more elements than one message may"):
+        codec.decode(MetadataRequest, struct.pack(">i", 10**6) + bytes(2 * 10**6), 0)
+
+
+def test_numbers_count_less() -> None:
+    request = OffsetFetchRequest(group_id="g", topics=[])
+    request.topics = [OffsetFetchRequestTopic(name="t", partition_indexes=[0] * 1_000_000)]
+    data = codec.encode(request, 1)
+    assert codec.decode(OffsetFetchRequest, data, 1) == request
+    request.topics *= 2
+    with pytest.raises(MalformedFrame, match="more elements than one message may"):
+        codec.decode(OffsetFetchRequest, codec.encode(request, 1), 1)
+
+
+@pytest.mark.parametrize("version", [0, 9])
+def test_tagged_fields_are_counted_too(version: int) -> None:
+    cls = HeartbeatRequest if version == 0 else MetadataRequest
+    data = codec.encode(cls(), max(version, 4))[:-1] + uvarint(10**6) + bytes(2 * 10**6)
+    with pytest.raises(MalformedFrame, match="more tagged fields than one message may have"):
+        codec.decode(cls, data, max(version, 4))
+
+
+def test_strings_have_the_length_of_an_int16_in_every_version() -> None:
+    request = HeartbeatRequest(group_id="g" * STRING_BYTES_MAX)
+    assert codec.decode(HeartbeatRequest, codec.encode(request, 4), 4) == request
+    request.group_id += "g"
+    with pytest.raises(MalformedFrame, match="group_id is too long a string"):
+        codec.decode(HeartbeatRequest, codec.encode(request, 4), 4)
+
+
 def test_arrays_and_strings_with_long_compact_lengths() -> None:
     many = produce(partitions=200)
     many.topic_data[0].name = "n" * 300
@@ -283,7 +327,7 @@ def test_nullable_struct() -> None:
 
 def test_text_that_is_not_utf8_is_mended() -> None:
     data = b"\x00\x02g\xff" + bytes(4) + b"\x00\x00"
-    assert codec.decode(HeartbeatRequest, data, 0).group_id == "g\ufffd"
+    assert codec.decode(HeartbeatRequest, data, 0).group_id == "g?"
 
 
 class Inner(Struct):
