@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kavka.broker.request import Pending
 from kavka.broker.transactions.marker_writer import MarkerResults, TxnMarker
+from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k27_write_txn_markers import (
     WritableTxnMarker,
     WritableTxnMarkerPartitionResult,
@@ -49,6 +50,15 @@ def handle(
             )
 
     for index, marker in enumerate(body.markers):
+        partitions = [
+            TopicPartition(topic.name, partition)
+            for topic in marker.topics
+            for partition in topic.partition_indexes
+        ]
+        if marker.producer_id < 0 or marker.producer_epoch < 0:
+            # It would end nothing, and nothing would end what it leaves in the log.
+            written(index, dict.fromkeys(partitions, ErrorCode.INVALID_REQUEST))
+            continue
         writer.write(
             TxnMarker(
                 marker.producer_id,
@@ -56,11 +66,7 @@ def handle(
                 marker.transaction_result,
                 marker.coordinator_epoch,
             ),
-            [
-                TopicPartition(topic.name, partition)
-                for topic in marker.topics
-                for partition in topic.partition_indexes
-            ],
+            partitions,
             partial(written, index),
         )
     return pending

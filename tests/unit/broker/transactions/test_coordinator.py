@@ -538,8 +538,12 @@ def test_a_dying_id_is_not_shown() -> None:
 
 def test_many_tombstones_are_several_batches() -> None:
     harness = Harness()
-    for number in range(TOMBSTONES_PER_BATCH + 1):
-        harness.producer(str(number))
+
+    async def come() -> None:
+        for number in range(TOMBSTONES_PER_BATCH + 1):
+            await harness.transactions.init_producer_id(str(number), 1_000, None)
+
+    run(come())
     before = len(harness.log.batches[0])
     harness.timers.advance(7 * DAY_SECONDS + 3_600)
     assert len(harness.log.batches[0]) == before + 2

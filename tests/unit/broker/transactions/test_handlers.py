@@ -455,6 +455,7 @@ def test_a_transaction_can_be_ended_by_hand(
 
 
 def test_markers_that_are_refused(speaker: Speaker, producer, topic: str) -> None:
+    producer.init()
     producer.add(topic)
     producer.produce(topic, b"-")
     assert write_marker(producer, "nowhere") is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -465,6 +466,8 @@ def test_markers_that_are_refused(speaker: Speaker, producer, topic: str) -> Non
     fenced = ErrorCode.TRANSACTION_COORDINATOR_FENCED
     assert write_marker(producer, topic, coordinator_epoch=9) is fenced
     assert fetch_committed(speaker, topic).last_stable_offset == 2
+    producer.producer_id = -1
+    assert write_marker(producer, topic) is ErrorCode.INVALID_REQUEST
     answer = speaker.ask(WriteTxnMarkersRequest(markers=[]), WriteTxnMarkersResponse, 1)
     assert answer.markers == []
 
