@@ -7,6 +7,7 @@ the batches grow instead of the queue.
 
 import contextlib
 from collections.abc import Callable
+from threading import Lock
 from typing import Protocol
 
 from kavka.protocol.errors import KafkaError
@@ -21,7 +22,18 @@ class FlushJob:
     state of the log.
     """
 
-    __slots__ = ("_directories", "_epochs", "_files", "_fs", "error", "offset", "truncations")
+    __slots__ = (
+        "_directories",
+        "_epochs",
+        "_done",
+        "_files",
+        "_fs",
+        "_lock",
+        "_wait",
+        "error",
+        "offset",
+        "truncations",
+    )
 
     def __init__(self, fs: FileSystem, offset: int, truncations: int) -> None:
         self.offset = offset
@@ -31,6 +43,13 @@ class FlushJob:
         self._files: list[File] = []
         self._epochs: tuple[str, bytes] | None = None
         self._directories: list[str] = []
+        self._wait: Callable[[], None] | None = None
+        self._lock = Lock()
+        self._done = False
+
+    def add_wait(self, wait: Callable[[], None]) -> None:
+        """Begin with this, which blocks until what others are to write is on disk."""
+        self._wait = wait
 
     def add_file(self, file: File) -> None:
         """Sync a ``.log`` file, or an index of a closed segment: below the recovery point they
@@ -46,16 +65,26 @@ class FlushJob:
         self._directories.append(path)
 
     def run(self) -> None:
-        """Do it. *Blocks.* An error of the disk is kept in ``error``."""
-        try:
-            for file in self._files:
-                self._fs.fdatasync(file)
-            if self._epochs is not None:
-                self._fs.atomic_write(*self._epochs, sync_name=False)
-            for path in self._directories:
-                self._fs.sync_dir(path)
-        except OSError as error:
-            self.error = error
+        """Do it, once however often this is called, also by two threads. *Blocks.* An error of
+        the disk is kept in ``error``."""
+        with self._lock:
+            if self._done:
+                return
+            try:
+                self._run()
+            except OSError as error:
+                self.error = error
+            self._done = True
+
+    def _run(self) -> None:
+        if self._wait is not None:
+            self._wait()
+        for file in self._files:
+            self._fs.fdatasync(file)
+        if self._epochs is not None:
+            self._fs.atomic_write(*self._epochs, sync_name=False)
+        for path in self._directories:
+            self._fs.sync_dir(path)
 
 
 class Flushable(Protocol):

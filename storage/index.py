@@ -117,13 +117,16 @@ class _Index:
         self._saved = used
         self._loaded = True
 
-    def write_out(self) -> None:
-        """Bring the file up to date (no sync). Raises OSError; harmless to repeat."""
+    def write_out(self) -> bool:
+        """Bring the file up to date (no sync); say whether it was not.
+
+        Raises OSError; harmless to repeat.
+        """
         if not self._loaded:
-            return
+            return False
         count = len(self)
         if self._saved == count == self._disk_entries:
-            return
+            return False
         size = self._ENTRY_SIZE
         file = self._fs.open(self.path, write=True, create=True)
         try:
@@ -136,6 +139,7 @@ class _Index:
                 self._saved = count
         finally:
             file.close()
+        return True
 
     def sync(self) -> None:
         """Wait until what was written out is on the device. *May block long*; any thread."""

@@ -235,6 +235,8 @@ class Log(ShrinkingLog):
                 f"{size} bytes at once are more than segment.bytes={config.segment_bytes} "
                 f"of {self.topic_partition}",
             )
+        if self._unsynced_from is not None:
+            self.flush()
         try:
             if not segment.exists:
                 segment.create()

@@ -3,6 +3,7 @@
 import logging
 
 from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.storage.fs import is_passing
 from kavka.storage.log_state import ALWAYS, LogState, SegmentDeletion
 from kavka.storage.names import DELETED_SUFFIX
 from kavka.storage.replay import rebuild_producers
@@ -55,18 +56,22 @@ class ShrinkingLog(LogState):
         try:
             if self.swap is not None:
                 self.swap.on_truncate(offset)
+            deletions = self._rename_from(offset + 1)
+        except OSError as error:
+            raise self._failed(error, "truncate") from error
+        try:
             self._truncations += 1
-            gone = self.segments.remove_from(offset + 1)
+            self.segments.remove_from(offset + 1)
             active = self.segments.last
             active.is_active = True
             offset = active.truncate_to(offset, now_ms)
             self.segments.recount()
             self._become(active, offset)
-            deletions = self._take_out(gone)
+            self.must_sync(offset, new_names=True)
             rebuild_producers(self.producers, self.segments, self.log_start_offset, offset, now_ms)
             self._tell_truncated(deletions)
-        except OSError as error:
-            raise self._failed(error, "truncate") from error
+        except OSError as error:  # between two states, neither of which can be gone on with
+            raise self._failed(error, "truncate", fatal=True) from error
         return True
 
     def truncate_fully_and_start_at(self, offset: int) -> None:
@@ -75,19 +80,38 @@ class ShrinkingLog(LogState):
         try:
             if self.swap is not None:
                 self.swap.withdraw()
+            deletions = self._rename_from(0)
+        except OSError as error:
+            raise self._failed(error, "truncate") from error
+        try:
             self._truncations += 1
-            gone = self.segments.remove_from(0)
-            deletions = self._take_out(gone)
+            self.segments.remove_from(0)
             segment = self._new_segment(offset)
-            segment.create()  # its name is what remembers the offset
+            self._create(segment)
             self._activate(segment)
+            self.must_sync(offset, new_names=True)
             self.producers.reset(offset)
             self.leader_epochs.clear()
             self.log_start_offset = self.recovery_point = offset
             self._become(segment, offset)
             self._tell_truncated(deletions)
         except OSError as error:
-            raise self._failed(error, "truncate") from error
+            raise self._failed(error, "truncate", fatal=True) from error
+
+    def _create(self, segment: Segment) -> None:
+        """Make the file of an empty log now: its name is what remembers the offset."""
+        try:
+            segment.create()
+        except OSError as error:
+            if not is_passing(error):
+                raise
+            log.warning(
+                "The offset that a log begins anew at is not on disk before its first record: %s "
+                "partition=%s offset=%d",
+                error,
+                self.topic_partition,
+                segment.base_offset,
+            )
 
     def _become(self, active: Segment, end_offset: int) -> None:
         """End at ``end_offset`` in ``active`` from now on."""
@@ -100,11 +124,17 @@ class ShrinkingLog(LogState):
         self.high_watermark = max(self.log_start_offset, min(self.high_watermark, end_offset))
         self.leader_epochs.truncate_from_end(end_offset)
 
-    def _take_out(self, segments: list[Segment]) -> list[SegmentDeletion]:
-        """Rename the files of segments that are no longer in the log."""
+    def _rename_from(self, offset: int) -> list[SegmentDeletion]:
+        """Rename the files of segments that begin at or past ``offset`` and are to leave the log.
+
+        The newest first: whenever this ends, what is left has no gap.
+        """
         deletions = []
-        for segment in segments:
-            segment.rename(DELETED_SUFFIX)
+        for segment in reversed(self.segments):
+            if segment.base_offset < offset:
+                break
+            if segment.suffix != DELETED_SUFFIX:  # it is not by an attempt that failed
+                segment.rename(DELETED_SUFFIX)
             segment.release()
             deletions.append(SegmentDeletion(segment, segment.base_offset, "truncated", 0))
         return deletions

@@ -71,9 +71,11 @@ class LogState:
         "_directory_dirty",
         "_files",
         "_fs",
+        "_job",
         "_random",
         "_roll_after",
         "_truncations",
+        "_unsynced_from",
         "config",
         "directory",
         "high_watermark",
@@ -84,6 +86,7 @@ class LogState:
         "offline",
         "on_config",
         "on_rolled",
+        "on_settle",
         "on_storage_error",
         "on_truncated",
         "producers",
@@ -133,6 +136,8 @@ class LogState:
         self.swap: Swap | None = None  # a compacted segment is about to be put in place
         self.on_config: Callable[[LogState], None] | None = None
         self.on_rolled: Callable[[LogState], None] | None = None
+        self.on_settle: Callable[[], None] | None = None
+        """Waits, in a thread, until checkpoints asked for by ``on_truncated`` are written."""
         self.on_storage_error: Callable[[LogState, OSError], None] | None = None
         self.on_truncated: Callable[[LogState, list[SegmentDeletion]], None] | None = None
         self._fs = fs
@@ -142,6 +147,9 @@ class LogState:
         self._roll_after = ALWAYS  # a larger timestamp means: look at segment.ms
         self._truncations = 0
         self._directory_dirty = new_names  # names in the directory are not synced
+        self._job: FlushJob | None = None  # that is under way
+        # Files changed below the recovery point: the next flush begins at this offset.
+        self._unsynced_from: int | None = None
         self._active = segments.last
         self._active.is_active = True
         self._tune(self._active)
@@ -270,18 +278,24 @@ class LogState:
     def begin_flush(self) -> FlushJob:
         """What must be synced so that all records written so far are on disk.
 
-        Run it in a thread, then hand it to :meth:`finish_flush`. Raises
-        KAFKA_STORAGE_ERROR.
+        Run it in a thread, then hand it to :meth:`finish_flush`. One job at a time: the next one
+        leaves out what this one does. Raises KAFKA_STORAGE_ERROR.
         """
         self._require_online()
         try:
             job = FlushJob(self._fs, self.log_end_offset, self._truncations)
             new_names = False
-            if self.log_end_offset > self.recovery_point:
-                for segment in self.segments.reaching(self.recovery_point):
+            unsynced = self._unsynced_from
+            if unsynced is not None or self.log_end_offset > self.recovery_point:
+                first = self.recovery_point
+                if unsynced is not None:
+                    first = min(first, unsynced)
+                    if self.on_settle is not None:
+                        job.add_wait(self.on_settle)
+                for segment in self.segments.reaching(first):
                     if segment.exists:
                         job.add_file(segment.file())
-                    if not segment.is_active:
+                    if not segment.is_active or unsynced is not None:
                         for file in segment.index_files():
                             job.add_file(file)
                 new_names, self._directory_dirty = self._directory_dirty, False
@@ -293,33 +307,53 @@ class LogState:
                 job.add_directory(self.directory)
             if new_names:
                 job.add_directory(os.path.dirname(self.directory))
+            self._job = job
             return job
         except OSError as error:
             raise self._failed(error, "flush") from error
 
     def finish_flush(self, job: FlushJob) -> None:
         """Take in what a flush did. Raises KafkaError when it failed (the log is offline then)."""
+        if self._job is job:
+            self._job = None
         if job.error is not None:
             # What a failed sync was to write may be lost although a later one succeeds.
             raise self._failed(job.error, "flush", fatal=True)
         self.last_flushed = self._clock.monotonic()
-        if job.truncations == self._truncations and job.offset > self.recovery_point:
-            self.recovery_point = job.offset
+        if job.truncations == self._truncations:
+            self._unsynced_from = None
+            self.recovery_point = max(self.recovery_point, job.offset)
 
     def flush(self) -> None:
         """Sync all records written so far. *Blocks.* Raises KafkaError KAFKA_STORAGE_ERROR."""
+        if self._job is not None:  # one is under way: do it here, or wait for who does
+            self._job.run()
+            self.finish_flush(self._job)
         job = self.begin_flush()
         job.run()
         self.finish_flush(job)
+
+    def must_sync(self, offset: int, *, new_names: bool = False) -> None:
+        """Files that hold ``offset`` and later ones were changed below the recovery point.
+
+        The next flush syncs them, and nothing is appended before: after a power loss new records
+        could stand beside old ones that the change had removed.
+        """
+        self._unsynced_from = min(offset, self._unsynced_from or offset)
+        self._directory_dirty = self._directory_dirty or new_names
 
     def close(self) -> None:
         """Flush and close at a clean stop. *Blocks.* Raises KafkaError KAFKA_STORAGE_ERROR."""
         try:
             if self.offline is None:
-                self._active.finish()
+                # The next start believes the indexes, and takes a log without snapshots for
+                # one without producers.
+                changed = self._active.finish()
+                if self.log_end_offset > self.log_start_offset and self.producers.take_snapshot():
+                    changed = changed or len(self.producers) > 0
+                if changed:
+                    self.must_sync(self.log_end_offset, new_names=True)
                 self.flush()
-                if self.log_end_offset > self.log_start_offset:
-                    self.producers.take_snapshot()
         except OSError as error:
             raise self._failed(error, "close") from error
         finally:

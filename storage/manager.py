@@ -210,6 +210,7 @@ class LogManager:
         directory.add(added)
         added.on_rolled = self._rolled
         added.on_truncated = self._truncated
+        added.on_settle = self._disk.wait
         added.on_storage_error = self._storage_failed
         added.on_config = self.upkeep.configured
         self.upkeep.configured(added)

@@ -250,20 +250,35 @@ class _Loader:
             # The file may be older than a truncation; what is right of it is found again.
             self.epochs.truncate_from_end(first.base_offset)
         for segment in segments.reaching(first.base_offset):
-            cut = self.recovery.recover(segment, recovery_point)
+            following = None if only else segments.after(segment)
+            cut = self.recovery.recover(segment, recovery_point, is_complete=following is not None)
             segment.write_indexes()
             if not only:
                 self.producers.take_snapshot()
+            if cut is None and following is not None and self.is_torn(following):
+                cut = Cut(segment.size, self.producers.end_offset, 0, "its end is missing")
             lost = 0
             if cut is not None and not only:
                 lost = len(gone := segments.remove_from(segment.base_offset + 1))
-                for later in gone:
+                for later in reversed(gone):  # a crash in between leaves no gap
                     self.recovery.note_lost(later)
                     self.discard(later)
             self.tell(segment, cut, lost)
             if only or lost:
                 break
         segments.recount()
+
+    def is_torn(self, following: Segment) -> bool:
+        """Whether records are missing between those read and the next segment.
+
+        Segments are synced in order, so all that follows is newer than what anybody was promised.
+        Compaction makes such gaps, too: then nothing can be told.
+        """
+        return (
+            following.base_offset > self.producers.end_offset
+            and self.recovery.is_dense
+            and not self.config.compact
+        )
 
     def replay_to(self, segments: Segments | None, offset: int) -> None:
         """Have the producers' state as of ``offset``, the start of a segment to be recovered."""
@@ -406,6 +421,8 @@ def load_log(
         topic_id=found_id,
         new_names=not clean or not any(name.endswith(LOG_SUFFIX) for name in loader.names),
     )
+    if loader.recovery.recovered:
+        result.must_sync(min(loader.recovery.recovered), new_names=True)
     if not clean or loader.recovery.recovered:
         # What was found may still be in memory only: it has to be on disk to be vouched for.
         try:

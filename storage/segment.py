@@ -429,19 +429,26 @@ class Segment(SegmentFile):
         if not self.is_active:
             self.write_indexes()
 
-    def write_indexes(self) -> None:
-        """Bring the index files up to date, with the last time index entry (no sync)."""
+    def write_indexes(self) -> bool:
+        """Bring the index files up to date, with the last time index entry (no sync).
+
+        Says whether one was changed.
+        """
         if self.max_timestamp >= 0:
             self.time_index.maybe_append(self.max_timestamp, self._max_timestamp_offset)
-        self.offset_index.write_out()
-        self.time_index.write_out()
-        self.txn_index.write_out()
+        changed = self.offset_index.write_out()
+        changed |= self.time_index.write_out()
+        changed |= self.txn_index.write_out()
+        return changed
 
-    def finish(self) -> None:
-        """Complete the files at roll and clean close: indexes written, reservation cut."""
-        if self.size:
-            self.write_indexes()
+    def finish(self) -> bool:
+        """Complete the files at roll and clean close: indexes written, reservation cut.
+
+        Says whether an index was changed.
+        """
+        changed = self.size > 0 and self.write_indexes()
         self.trim()
+        return changed
 
     def index_files(self) -> list[File]:
         """Its index files, opened, for a flush."""

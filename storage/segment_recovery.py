@@ -45,12 +45,16 @@ class SegmentRecovery:
         self.recovered: set[int] = set()  # base offsets
         self.bytes = 0  # of batches past the recovery point
         self.cut_bytes = 0  # but for reserved space
+        self.is_dense = True  # no offset was missing in what has been read
 
-    def recover(self, segment: Segment, recovery_point: int) -> Cut | None:
+    def recover(
+        self, segment: Segment, recovery_point: int, *, is_complete: bool = False
+    ) -> Cut | None:
         """Read a segment, rebuild its indexes, and cut it where it stops making sense.
 
         The producers' state is that of the segment's start before, and of its end after.
-        Checksums are looked at from ``recovery_point`` (an offset) on.
+        Checksums are looked at from ``recovery_point`` (an offset) on. ``is_complete`` says that
+        it was rolled: then no reserved space is behind its data, and zeros there are lost records.
         """
         end = segment.size
         segment.reset_indexes()
@@ -77,6 +81,11 @@ class SegmentRecovery:
             if batch.last_offset - segment.base_offset > MAX_RELATIVE_OFFSET:
                 reason = f"offset {batch.last_offset} is too large for the segment"
                 break
+            if batch.base_offset > expected or (
+                batch.header is not None
+                and batch.header.records_count <= batch.header.last_offset_delta
+            ):
+                self.is_dense = False
             completed = None
             try:
                 completed = replay_batch(self._producers, segment, batch)
@@ -100,7 +109,7 @@ class SegmentRecovery:
         self.recovered.add(segment.base_offset)
         cut = None
         if segment.size < end:
-            lost = reader.data_end(segment.size) - segment.size
+            lost = (end if is_complete else reader.data_end(segment.size)) - segment.size
             if lost:
                 cut = Cut(segment.size, expected, lost, reason)
                 self.cut_bytes += lost

@@ -104,15 +104,16 @@ class TransactionIndex:
         self._last_offsets = []
         self._saved = -1
 
-    def write_out(self) -> None:
-        """Bring the file up to date (no sync); without entries there is none. Raises OSError."""
+    def write_out(self) -> bool:
+        """Bring the file up to date (no sync); say whether it was not. Without entries there is
+        none. Raises OSError."""
         entries = self._entries
         if entries is None or self._saved == len(entries):
-            return
+            return False
         if not entries:
             self._fs.unlink(self.path, missing_ok=True)
             self._saved = 0
-            return
+            return True
         file = self._fs.open(self.path, write=True, create=True)
         try:
             start = max(self._saved, 0)
@@ -123,6 +124,7 @@ class TransactionIndex:
             self._saved = len(entries)
         finally:
             file.close()
+        return True
 
     def sync(self) -> None:
         """Wait until what was written out is on the device. *May block long*; any thread."""
