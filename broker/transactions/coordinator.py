@@ -200,16 +200,15 @@ class TransactionCoordinator:
                 "Records of no known kind were passed over partition=%d records=%d",
                 *(owned.index, replay.unknown_records),
             )
-        for transaction in list(owned.transactions.values()):
-            effects = transaction.resume()
-            if effects:
-                log.info(
-                    "Taking up a transaction that was decided but not done id=%.128s state=%s "
-                    "partitions=%d",
-                    *(transaction.transactional_id, transaction.current.state.label),
-                    len(transaction.partitions),
-                )
-                self.run(owned, transaction, effects)
+        decided = [t for t in owned.transactions.values() if t.current.state.is_prepared]
+        if decided:
+            log.info(
+                "Transactions that were decided but not done are taken up partition=%d "
+                "transactions=%d",
+                *(owned.index, len(decided)),
+            )
+        for transaction in decided:
+            self.run(owned, transaction, transaction.resume())
         return len(owned.transactions)
 
     # -- finding ------------------------------------------------------------------------------

@@ -271,7 +271,10 @@ def test_what_is_loaded_is_what_was_stored() -> None:
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_a_decided_transaction_is_taken_up_by_the_next_coordinator(committed: bool) -> None:
+def test_a_decided_transaction_is_taken_up_by_the_next_coordinator(
+    committed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     harness = Harness()
     identity = harness.producer()
     harness.add(identity, P0, P1)
@@ -281,6 +284,7 @@ def test_a_decided_transaction_is_taken_up_by_the_next_coordinator(committed: bo
     (written,) = after.leaders.written
     assert written == Written(ME, TxnMarker(1001, 0, committed, 5), frozenset({P0, P1}))
     assert after.state() == ("CompleteCommit" if committed else "CompleteAbort")
+    assert "are taken up partition=0 transactions=1" in caplog.text
     # What the old one hears now is nothing to it.
     harness.transactions.on_resigned(0)
     stored = harness.stored()
