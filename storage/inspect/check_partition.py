@@ -77,7 +77,8 @@ class PartitionCheck:
         self._epoch = -1
         self._epochs: LeaderEpochCache | None = None
         self._snapshots: list[int] = []  # offsets of those still to be met
-        self._gaps: list[tuple[str, int, int]] = []  # between segments: file, from, to
+        # What is in order where compaction removed records, but not elsewhere: file, offset, what.
+        self._unless_compacted: list[tuple[str, int | None, str]] = []
 
     def run(self) -> Extent:
         """Check everything; where the log begins and ends. Raises OSError."""
@@ -102,14 +103,14 @@ class PartitionCheck:
             following = bases[number + 1] if number + 1 < len(bases) else None
             self._segment(base, following)
         end = self._log_start if self._expected is None else self._expected
-        self._meet_snapshots(end)
+        self._meet_snapshots(end, last=True)
         for offset in self._snapshots:
             self._wrong(
                 segment_file(offset, SNAPSHOT_SUFFIX), offset, f"the log ends before it, at {end}"
             )
         if not self._compacted and not self._damaged:
-            for file, first, last in self._gaps:
-                report.problem(file, first, f"records {first} to {last} are missing")
+            for file, at, what in self._unless_compacted:
+                report.problem(file, at, what)
         self._check_last_epoch(end)
         return Extent(self._log_start, end)
 
@@ -142,7 +143,8 @@ class PartitionCheck:
             if base < self._expected:
                 report.problem(file, base, f"the segment before it ends at {self._expected}")
             elif base > self._expected:
-                self._gaps.append((file, self._expected, base - 1))
+                missing = f"records {self._expected} to {base - 1} are missing"
+                self._unless_compacted.append((file, self._expected, missing))
         self._meet_snapshots(base)
         self._expected = max(base, self._expected or 0)
         doubtful = self._doubt.covers(2**63 - 1 if following is None else following - 1)
@@ -367,8 +369,12 @@ class PartitionCheck:
             )
         return None
 
-    def _meet_snapshots(self, offset: int) -> None:
-        """Compare the snapshots up to ``offset`` with what the log said until there."""
+    def _meet_snapshots(self, offset: int, *, last: bool = False) -> None:
+        """Compare the snapshots up to ``offset`` with what the log said until there.
+
+        Compaction keeps the last batch of each producer. Snapshots of earlier offsets speak of
+        batches that may be gone, so that only the one of the log's end can be held against it.
+        """
         while self._snapshots and self._snapshots[0] <= offset:
             at = self._snapshots.pop(0)
             name = segment_file(at, SNAPSHOT_SUFFIX)
@@ -377,5 +383,11 @@ class PartitionCheck:
             except CorruptSnapshot as error:
                 self._wrong(name, at, str(error))
                 continue
-            if not self._damaged and not self._doubt.covers(at):
-                self._producers.compare(self._report, self._file(name), entries)
+            if self._damaged or self._doubt.covers(at):
+                continue
+            contradictions = self._producers.contradictions(entries)
+            if last and at == offset:
+                for what in contradictions:
+                    self._report.problem(self._file(name), None, what)
+            elif not self._compacted and (first := next(contradictions, "")):
+                self._unless_compacted.append((self._file(name), None, first))

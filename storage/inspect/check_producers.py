@@ -1,10 +1,9 @@
 """What the log says about producers, against what their snapshots say."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from kavka.protocol.records.batch import BatchHeader
-from kavka.storage.inspect.findings import Report
 from kavka.storage.producer_entry import ProducerEntry
 
 _PRODUCERS_MAX: Final = 100_000
@@ -57,8 +56,8 @@ class ProducerTracker:
         first = self._open.pop(header.producer_id, None)
         return EndedTxn(first, next(iter(self._open.values()), header.next_offset))
 
-    def compare(self, report: Report, file: str, entries: Iterable[ProducerEntry]) -> None:
-        """Check a snapshot of the present offset.
+    def contradictions(self, entries: Iterable[ProducerEntry]) -> Iterator[str]:
+        """What a snapshot of the present offset says, and the log does not.
 
         A producer may be missing there, for it may have expired, unless its transaction is open.
         """
@@ -78,15 +77,11 @@ class ProducerTracker:
                 said += (entry.txn_first_offset,)
                 found += (txn,)
             if said != found:
-                report.problem(
-                    file,
-                    None,
+                yield (
                     f"producer {entry.producer_id} is said to have epoch {entry.epoch}, last "
                     f"sequence {entry.last_sequence}, last offset {entry.last_offset} and "
                     f"transaction {entry.txn_first_offset}; in the log that is {known.epoch}, "
-                    f"{known.last_sequence}, {known.last_offset} and {txn}",
+                    f"{known.last_sequence}, {known.last_offset} and {txn}"
                 )
         for producer_id in sorted(missing):
-            report.problem(
-                file, None, f"producer {producer_id}, which has an open transaction, is missing"
-            )
+            yield f"producer {producer_id}, which has an open transaction, is missing"

@@ -10,6 +10,7 @@ Where it differs from Kafka 4.x's tool:
 * records of formats 0 and 1 have no ``isValid`` and ``crc`` of their own: those of their batch
   stand in the line before
 * the first offset of a log never counts as a jump; with Kafka's it does when it is not 0
+* a batch that compaction has emptied keeps its timestamp, which Kafka's calls a mismatch
 * an index of nothing but unused space is empty here, and has an entry of zeros there
 * records of the later group protocols and of KRaft's metadata are not decoded
 """

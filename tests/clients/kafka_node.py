@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
@@ -16,15 +17,15 @@ _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"  # any 16 bytes
 class KafkaNode:
     """Broker and controller in one, with a data directory that outlives the process."""
 
-    def __init__(self, directory: Path) -> None:
-        """Format a data directory below ``directory``."""
+    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
+        """Format a data directory below ``directory``; ``settings`` over those needed anyway."""
         directory.mkdir(parents=True, exist_ok=True)
         self.data_dir = directory / "data"
         self.port = free_port()
         controller = free_port()
         self._log_path = directory / "kafka.log"
         self._config = directory / "server.properties"
-        settings = {
+        all_settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
@@ -33,13 +34,12 @@ class KafkaNode:
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.data_dir),
             "offsets.topic.replication.factor": "1",
-            "offsets.topic.num.partitions": "1",
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
-            "transaction.state.log.num.partitions": "1",
             "group.initial.rebalance.delay.ms": "0",
+            **settings,
         }
-        self._config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        self._config.write_text("".join(f"{key}={value}\n" for key, value in all_settings.items()))
         java.run_tool(
             *(RELEASE, "kafka.tools.StorageTool", "format"),
             *("-t", _CLUSTER_ID, "-c", str(self._config)),

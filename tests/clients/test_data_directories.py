@@ -9,32 +9,38 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from kavka.protocol.topics import TopicPartition as TP
+from kavka.storage import checkpoints
 from kavka.storage.fs import FileSystem
 from kavka.storage.inspect.check import check_directory
-from kavka.storage.inspect.decoders import (
-    RecordDecoder,
-    decode_offsets_record,
-    decode_transaction_record,
-)
-from kavka.storage.inspect.dump import Dumper, Options
+from kavka.storage.inspect.decoders import decode_offsets_record, decode_transaction_record
+from kavka.storage.inspect.dump import Options
 from kavka.storage.inspect.dump_log import LogOptions
-from tests import java
-from tests.broker_process import BrokerProcess
-from tests.clients.kafka_node import RELEASE, KafkaNode
+from tests.broker_process import BrokerProcess, wait_for
+from tests.clients.kafka_node import KafkaNode
 from tests.clients.messages import CODECS, Message, sample
+from tests.dump_tools import assert_kafka_says_the_same, dump
 
 pytestmark = pytest.mark.java
 
-PLAIN, TRANSACTIONS, GROUP, TRANSACTIONAL_ID = "plain", "transactions", "readers", "writer"
+PLAIN, TRANSACTIONS, COMPACTED = "plain", "transactions", "compacted"
+GROUP, TRANSACTIONAL_ID = "readers", "writer"
 OURS = "made-here-"  # before the names of topics that our broker fills
 OFFSETS_TOPIC, STATE_TOPIC = "__consumer_offsets-0", "__transaction_state-0"
 COMMITTED = 17  # the group's offset
-# One partition each, as the node in the JVM has it: then a partition can be moved over.
-ONE_PARTITION = {"offsets.topic.num.partitions": "1", "transaction.state.log.num.partitions": "1"}
+ROUNDS, KEYS = 9, 12  # of transactions on the compacted topic that commit, and as many that abort
+SETTINGS = {
+    # The same in both, so that partitions can be moved over.
+    "offsets.topic.num.partitions": "1",
+    "transaction.state.log.num.partitions": "1",
+    "log.cleaner.backoff.ms": "50",
+}
 PARTITION_METADATA = "partition.metadata"
 
 
 class Server(Protocol):
+    data_dir: Path
+
     @property
     def bootstrap(self) -> str: ...
 
@@ -57,7 +63,17 @@ def printable(count: int) -> list[Message]:
 def create_topics(server: Server, prefix: str) -> None:
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
     small = {"segment.bytes": "1048576", "index.interval.bytes": "2048"}
-    topics = [NewTopic(prefix + PLAIN, 2, 1, config=small), NewTopic(prefix + TRANSACTIONS, 1, 1)]
+    compacted = {
+        "cleanup.policy": "compact",
+        "min.cleanable.dirty.ratio": "0.001",
+        "delete.retention.ms": "0",
+        "segment.ms": "1",
+    }
+    topics = [
+        NewTopic(prefix + PLAIN, 2, 1, config=small),
+        NewTopic(prefix + TRANSACTIONS, 1, 1),
+        NewTopic(prefix + COMPACTED, 1, 1, config=compacted),
+    ]
     for future in admin.create_topics(topics).values():
         future.result(30)
 
@@ -76,8 +92,48 @@ def expected_transactions(*, committed_only: bool) -> list[bytes]:
     ]
 
 
+def expected_latest() -> dict[bytes | None, bytes | None]:
+    """What a reader of the compacted topic knows in the end, deletions left out."""
+    return {
+        f"k{key}".encode(): f"{2 * ROUNDS - 2}:{key}".encode() for key in range(KEYS) if key % 3
+    }
+
+
+def compact(server: Server, prefix: str) -> None:
+    """Many values for few keys, in transactions of both ends; wait until that is compacted."""
+    topic = prefix + COMPACTED
+    producer = transactional(server)
+    offsets: list[int] = []
+    for number in range(2 * ROUNDS):
+        producer.begin_transaction()
+        for key in range(KEYS):
+            producer.produce(
+                topic,
+                key=f"k{key}",
+                # Some keys are deleted by every other committed transaction, and by the last one.
+                value=f"{number}:{key}" if key % 3 or number % 4 else None,
+                partition=0,
+                on_delivery=lambda _, item: offsets.append(item.offset()),
+            )
+        producer.flush(30)
+        if number % 2:
+            producer.abort_transaction(30)
+        else:
+            producer.commit_transaction(30)
+    path = str(server.data_dir / checkpoints.CLEANER_OFFSETS)
+
+    def cleaned() -> bool:
+        # The last ones may be in the segment that is still written to.
+        found = checkpoints.read_offsets(FileSystem(), path)
+        return found.get(TP(topic, 0), 0) > offsets[-4 * KEYS]
+
+    wait_for("the compaction", cleaned)
+
+
 def fill(server: Server, prefix: str) -> None:
-    """All codecs with and without idempotence, transactions of both ends, committed offsets."""
+    """All codecs with and without idempotence, transactions of both ends, committed offsets, and
+    a compacted topic."""
+    compact(server, prefix)
     for number, codec in enumerate(CODECS):
         produce(
             server,
@@ -176,6 +232,11 @@ def assert_serves(server: Server, prefix: str) -> None:
     topic = prefix + TRANSACTIONS
     assert values(server, topic, "read_committed") == expected_transactions(committed_only=True)
     assert values(server, topic, "read_uncommitted") == expected_transactions(committed_only=False)
+    latest = {
+        message.key: message.value
+        for message in read(server, prefix + COMPACTED, **{"isolation.level": "read_committed"})
+    }
+    assert {key: value for key, value in latest.items() if value is not None} == expected_latest()
     # Search by time goes through the time index.
     consumer = reader(server)
     (found,) = consumer.offsets_for_times(
@@ -213,7 +274,10 @@ def move_partitions(source: Written, target: Path, *names: str) -> None:
 
 
 def partitions(prefix: str) -> list[str]:
-    return [f"{prefix}{PLAIN}-0", f"{prefix}{PLAIN}-1", f"{prefix}{TRANSACTIONS}-0"]
+    return [
+        *(f"{prefix}{PLAIN}-0", f"{prefix}{PLAIN}-1"),
+        *(f"{prefix}{TRANSACTIONS}-0", f"{prefix}{COMPACTED}-0"),
+    ]
 
 
 # -- the directories ------------------------------------------------------------------------
@@ -222,7 +286,7 @@ def partitions(prefix: str) -> list[str]:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaNode]:
     """A real Kafka, filled and stopped; with empty topics for our partitions, too."""
-    kafka = KafkaNode(tmp_path_factory.mktemp("kafka")).start()
+    kafka = KafkaNode(tmp_path_factory.mktemp("kafka"), SETTINGS).start()
     try:
         create_topics(kafka, "")
         create_topics(kafka, OURS)
@@ -244,7 +308,7 @@ def kafkas(node: KafkaNode, tmp_path_factory: pytest.TempPathFactory) -> Written
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """What our broker has left, filled in the same way."""
-    broker = BrokerProcess(tmp_path_factory.mktemp("ours") / "data", ONE_PARTITION).start()
+    broker = BrokerProcess(tmp_path_factory.mktemp("ours") / "data", SETTINGS).start()
     try:
         create_topics(broker, OURS)
         fill(broker, OURS)
@@ -268,18 +332,6 @@ def test_check_finds_no_problem(whose: str, request: pytest.FixtureRequest) -> N
     assert report.problems == 0
 
 
-def dump(paths: list[str], decoder: RecordDecoder | None) -> list[str]:
-    lines: list[str] = []
-    complaints: list[str] = []
-    options = Options(LogOptions(deep=True, data=True, decoder=decoder))
-    dumper = Dumper(FileSystem(), options, lines.append, complaints.append)
-    for path in paths:
-        dumper.dump(path)
-    dumper.finish()
-    assert not dumper.failed and not complaints
-    return lines
-
-
 @pytest.mark.parametrize("whose", ["kafkas", "ours"])
 def test_both_dump_tools_say_the_same(whose: str, request: pytest.FixtureRequest) -> None:
     written: Written = request.getfixturevalue(whose)
@@ -294,18 +346,24 @@ def test_both_dump_tools_say_the_same(whose: str, request: pytest.FixtureRequest
             for path in sorted((written.data_dir / name).iterdir())
             if path.name[0].isdigit()
         ]
-        tool = java.run_tool(
-            *(RELEASE, "org.apache.kafka.tools.DumpLogSegments"),
-            *("--files", ",".join(paths), option),
-        )
-        assert tool.stdout.split("\n")[:-1] == dump(paths, decoder)
+        shown = Options(LogOptions(deep=True, data=True, decoder=decoder))
+        assert_kafka_says_the_same(paths, option, shown)
+
+
+@pytest.mark.parametrize("whose", ["kafkas", "ours"])
+def test_something_was_compacted(whose: str, request: pytest.FixtureRequest) -> None:
+    written: Written = request.getfixturevalue(whose)
+    directory = written.data_dir / f"{written.prefix}{COMPACTED}-0"
+    lines, _, _ = dump(*directory.glob("*.log"), options=Options(LogOptions(deep=True)))
+    kept = sum(line.startswith("| offset") for line in lines)
+    assert KEYS < kept < KEYS * ROUNDS
 
 
 # -- serving --------------------------------------------------------------------------------
 
 
 def test_our_broker_serves_kafkas_partitions(kafkas: Written, tmp_path: Path) -> None:
-    broker = BrokerProcess(tmp_path / "data", ONE_PARTITION).start()
+    broker = BrokerProcess(tmp_path / "data", SETTINGS).start()
     create_topics(broker, "")
     transactional(broker)  # so that both internal topics exist
     reader(broker, GROUP).committed([TopicPartition(PLAIN, 0)], timeout=20)

@@ -1,6 +1,5 @@
 """``kavka dump-log``: line for line what Kafka's own tool says."""
 
-import os
 import re
 from pathlib import Path
 
@@ -26,25 +25,14 @@ from kavka.storage.inspect.decoders import (
     decode_offsets_record,
     decode_transaction_record,
 )
-from kavka.storage.inspect.dump import Dumper, Options
+from kavka.storage.inspect.dump import Options
 from kavka.storage.inspect.dump_log import LogOptions
 from kavka.storage.producer_entry import BatchMetadata, ProducerEntry
 from kavka.storage.snapshots import encode_snapshot
-from tests import java
+from tests.dump_tools import assert_kafka_says_the_same, dump
 from tests.unit.storage.inspect_support import FS, NOW, write_directory
 
 ZERO = f"{0:020}"
-
-
-def dump(*paths: str | Path, options: Options | None = None) -> tuple[list[str], list[str], bool]:
-    """Lines shown, complaints, and whether a file could not be read."""
-    shown: list[str] = []
-    complaints: list[str] = []
-    dumper = Dumper(FS, options or Options(), shown.append, complaints.append)
-    for path in paths:
-        dumper.dump(str(path))
-    dumper.finish()
-    return shown, complaints, dumper.failed
 
 
 def deep(**fields: object) -> Options:
@@ -382,24 +370,6 @@ def test_records_of_internal_topics_that_are_not_known(record: Record, expected:
 # -- beside Kafka's own ---------------------------------------------------------------------
 
 
-def compare(directory: Path, *arguments: str, options: Options, names: list[str]) -> None:
-    """Both tools say the same of ``names``."""
-    paths = [os.path.join(directory, name) for name in names]
-    expected = java.run_tool(
-        "4.3", "org.apache.kafka.tools.DumpLogSegments", *arguments, "--files", ",".join(paths)
-    )
-    shown, complaints, failed = dump(*paths, options=options)
-    assert not failed
-    # Kafka's shows what it thinks of each old record; ours is documented not to.
-    assert shown == [
-        re.sub(r" isValid: \w+ crc: \d+", "", line) for line in expected.stdout.split("\n")[:-1]
-    ]
-    # Details only; and Kafka's takes the first offset of every log but the first for a jump.
-    assert [line for line in complaints if line[0] == " "] == [
-        line for line in expected.stderr.splitlines() if re.match(" (?! -1 is followed)", line)
-    ]
-
-
 @pytest.mark.java
 def test_kafkas_tool_says_the_same_of_everything_in_a_partition(tmp_path: Path) -> None:
     directory = Path(write_directory(str(tmp_path / "data")))
@@ -407,11 +377,13 @@ def test_kafkas_tool_says_the_same_of_everything_in_a_partition(tmp_path: Path) 
     assert {Path(name).suffix for name in names} == {
         *(".index", ".log", ".snapshot", ".timeindex", ".txnindex")
     }
-    compare(directory, "--print-data-log", options=deep(), names=names)
-    compare(
-        directory, "--index-sanity-check", options=Options(index_sanity_only=True),
-        names=[name for name in names if name.endswith("index") and "txn" not in name],
-    )  # fmt: skip
+    paths = [directory / name for name in names]
+    assert_kafka_says_the_same(paths, "--print-data-log", deep())
+    assert_kafka_says_the_same(
+        [path for path in paths if path.suffix in (".index", ".timeindex")],
+        "--index-sanity-check",
+        Options(index_sanity_only=True),
+    )
 
 
 @pytest.mark.java
@@ -422,23 +394,19 @@ def test_kafkas_tool_says_the_same_of_internal_topics_and_old_formats(tmp_path: 
         group_metadata("connect")._replace(offset=6),
         Record(9, NOW, offset_commit().key, None),
     ]
-    write(tmp_path, f"{4:020}.log", build_batch(offsets, base_offset=4))
-    compare(
-        tmp_path, "--offsets-decoder", options=deep(decoder=decode_offsets_record),
-        names=[f"{4:020}.log"],
-    )  # fmt: skip
+    path = write(tmp_path, f"{4:020}.log", build_batch(offsets, base_offset=4))
+    assert_kafka_says_the_same([path], "--offsets-decoder", deep(decoder=decode_offsets_record))
     states = [
         transaction(),
         transaction(1)._replace(offset=7),
         Record(8, NOW, transaction().key, None),
     ]
-    write(tmp_path, f"{6:020}.log", build_batch(states, base_offset=6))
-    compare(
-        tmp_path, "--transaction-log-decoder", options=deep(decoder=decode_transaction_record),
-        names=[f"{6:020}.log"],
-    )  # fmt: skip
+    path = write(tmp_path, f"{6:020}.log", build_batch(states, base_offset=6))
+    assert_kafka_says_the_same(
+        [path], "--transaction-log-decoder", deep(decoder=decode_transaction_record)
+    )
     records = [Record(n, NOW + n, b"k" if n % 2 else None, b"v%d" % n) for n in range(12)]
-    write(
+    path = write(
         tmp_path,
         f"{0:020}.log",
         legacy.build_message_set(records[:2], 0),
@@ -448,4 +416,4 @@ def test_kafkas_tool_says_the_same_of_internal_topics_and_old_formats(tmp_path: 
         legacy.build_message_set(records[10:11], 1, timestamp_type=1),
         build_batch(records[11:], base_offset=11, timestamp_type=1, codec=4),
     )
-    compare(tmp_path, "--print-data-log", options=deep(), names=[f"{0:020}.log"])
+    assert_kafka_says_the_same([path], "--print-data-log", deep())
