@@ -14,7 +14,7 @@ from kavka.protocol.topics import TopicPartition
 from kavka.storage import checkpoints, meta
 from kavka.storage.inspect.check import Unusable, check_directory
 from kavka.storage.inspect.findings import Finding
-from kavka.storage.producer_entry import ProducerEntry
+from kavka.storage.producer_entry import BatchMetadata, ProducerEntry
 from kavka.storage.snapshots import decode_snapshot, encode_snapshot
 from kavka.storage.topic_id import write_topic_id
 from tests.unit.storage.inspect_support import FS, NOW, end_transaction, write_directory
@@ -114,6 +114,35 @@ def test_a_compacted_log_has_gaps(data: Path) -> None:
         (compacted / f"{base:020}.timeindex").write_bytes(b"")
     problems, _ = check(data, deep=True)
     assert all("largest timestamp" in problem for problem in problems) and len(problems) == 2
+
+
+def test_only_the_last_snapshot_of_a_compacted_log_is_compared(tmp_path: Path) -> None:
+    def batch(offset: int, sequence: int) -> bytes:
+        records = [Record(offset, -1, b"k", b"v")]
+        return build_batch(
+            records, base_offset=offset, producer_id=5, producer_epoch=0, base_sequence=sequence
+        )
+
+    def snapshot(sequence: int, offset: int) -> bytes:
+        last = BatchMetadata(sequence, sequence, offset, 0, NOW)
+        return encode_snapshot([ProducerEntry(5, 0, batches=[last])])
+
+    data, partition = tmp_path, tmp_path / "t-0"
+    meta.mark_clean_shutdown(FS, str(data))
+    write_log(partition, 0, batch(0, 0), batch(4, 4))
+    for suffix in (".index", ".timeindex"):
+        (partition / f"{0:020}{suffix}").write_bytes(b"")
+    (partition / f"{3:020}.snapshot").write_bytes(snapshot(2, 2))  # its batch was removed
+    (partition / f"{5:020}.snapshot").write_bytes(snapshot(4, 4))
+    assert check(data)[0] == []
+    (partition / f"{5:020}.snapshot").write_bytes(snapshot(3, 4))
+    assert len(check(data)[0]) == 1
+    # Without a gap nothing was removed.
+    write_log(partition, 0, batch(0, 0), batch(1, 1), batch(2, 3), batch(3, 4), batch(4, 4))
+    assert [problem.partition(":")[0] for problem in check(data)[0]] == [
+        f"t-0/{5:020}.snapshot",
+        f"t-0/{3:020}.snapshot",
+    ]
 
 
 def test_message_formats_0_and_1_are_checked(data: Path) -> None:
