@@ -33,6 +33,7 @@ from kavka.storage.fs import DiskSpace, FileSystem
 from kavka.storage.log import Log, SegmentDeletion
 from kavka.storage.logdir import LogDirectory
 from kavka.storage.manager import LogManager
+from kavka.storage.segment_file import KEPT_FREE
 
 log = logging.getLogger("kavka.storage.capacity")
 
@@ -41,6 +42,7 @@ SETTINGS: Final = frozenset(
 )
 CHECK_INTERVAL: Final = 1.0  # seconds between two measurements …
 FULL_INTERVAL: Final = 0.1  # … and when something is full
+_NO_SPACE: Final = KEPT_FREE + (1 << 16)  # bytes; a volume with less counts as full
 _AT_ONCE: Final = 20  # logs looked at before the loop gets its turn
 
 
@@ -56,6 +58,7 @@ class CapacityGuard(Capacity):
         "_directories",
         "_fs",
         "_logs",
+        "_no_space",
         "_rules",
         "_running",
         "_stopped",
@@ -80,6 +83,7 @@ class CapacityGuard(Capacity):
         self._wake: asyncio.Event | None = None
         self._running: asyncio.Task[None] | None = None
         self._stopped = False
+        self._no_space: set[str] = set()  # paths of which it has been told
         self._rules = self._read_rules()
         self.refusals = 0
         """Appends refused."""
@@ -207,9 +211,26 @@ class CapacityGuard(Capacity):
                 gauge = self._directories[directory.path]
                 gauge.used, gauge.total = space.total - space.free, space.total
                 self._allocated[directory.path] = _allocated(directory)
+                self._tell_of_no_space(directory.path, space.free)
         self._judge()
-        if self._full:
+        if self._full or self._no_space:
             self._logs.remover.hurry()
+
+    def _tell_of_no_space(self, path: str, free: int) -> None:
+        """Say once that a volume is full in spite of all: the guard is off, or others fill it."""
+        if free < _NO_SPACE and path not in self._no_space:
+            self._no_space.add(path)
+            log.error(
+                "The volume of a log directory is full, what no longer fits is answered with "
+                "KAFKA_STORAGE_ERROR path=%s free_bytes=%d",
+                path,
+                free,
+            )
+        elif free >= 2 * _NO_SPACE and path in self._no_space:
+            self._no_space.remove(path)
+            log.warning(
+                "The volume of a log directory has space again path=%s free_bytes=%d", path, free
+            )
 
     def _ask(self, paths: list[str]) -> list[DiskSpace | None]:
         spaces: list[DiskSpace | None] = []

@@ -24,6 +24,7 @@ Reading is ``pread`` and ``sendfile`` of the same file, never a mapping: a page 
 page holds the interpreter lock and stalls every thread, a ``pread`` does not.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import Final
@@ -35,8 +36,9 @@ from kavka.storage.open_files import OpenFiles
 MAPPED_APPEND_LIMIT: Final = 8192  # bytes; larger appends go by pwrite
 WINDOW_SIZES: Final = (1 << 16, 1 << 18)  # bytes; the first window, then all others
 APPENDS_BEFORE_WINDOW: Final = 16  # small appends by pwrite before a window is worth it
-FIRST_RESERVE: Final = 1 << 16  # bytes; doubled at each step …
-LARGEST_RESERVE: Final = 1 << 24  # … up to this
+FIRST_RESERVE: Final = 1 << 16  # bytes; later an eighth of the file, so that what is …
+LARGEST_RESERVE: Final = 1 << 24  # … reserved does not fill a small disk; at most this
+KEPT_FREE: Final = 1 << 20  # bytes of a volume that are never reserved for records
 
 _ZEROS: Final = memoryview(bytes(max(WINDOW_SIZES)))
 
@@ -177,16 +179,28 @@ class SegmentFile:
 
     def _reserve(self, file: File, end: int) -> None:
         """Allocate blocks up to ``end`` and some more. Raises OSError when the disk is full."""
-        step = self._reserve_step
+        step = max(self._reserve_step, min(self._reserved // 8, LARGEST_RESERVE))
         wanted = -(-max(end, self._reserved + step) // PAGE_SIZE) * PAGE_SIZE
         try:
-            self._fs.allocate(file, self._reserved, wanted - self._reserved)
+            self._allocate(file, wanted)
         except OSError:
             # A nearly full disk: what is needed now may still fit.
             wanted = -(-end // PAGE_SIZE) * PAGE_SIZE
-            self._fs.allocate(file, self._reserved, wanted - self._reserved)
+            self._allocate(file, wanted)
         self._reserved = wanted
-        self._reserve_step = min(max(step, FIRST_RESERVE) * 2, LARGEST_RESERVE)
+        self._reserve_step = FIRST_RESERVE
+
+    def _allocate(self, file: File, end: int) -> None:
+        """Allocate blocks up to ``end``, but none of the last ones of the volume.
+
+        A topic can be deleted only where the metadata store can still write: whoever lets
+        records have the last page of a disk can never empty it again.
+        """
+        length = end - self._reserved
+        total, free = self._fs.disk_space(self.directory)
+        if free - length < min(KEPT_FREE, total // 64):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._fs.allocate(file, self._reserved, length)
 
     def _move_window(self, file: File, position: int) -> None:
         """Map the next piece of the file for writing, over reserved blocks full of zeros."""
