@@ -32,12 +32,14 @@ class FlushJob:
         "_wait",
         "error",
         "offset",
+        "rolls",
         "truncations",
     )
 
-    def __init__(self, fs: FileSystem, offset: int, truncations: int) -> None:
+    def __init__(self, fs: FileSystem, offset: int, truncations: int, rolls: int = 0) -> None:
         self.offset = offset
         self.truncations = truncations  # how often the log had been truncated when it was made
+        self.rolls = rolls  # and rolled
         self.error: OSError | None = None  # set by run()
         self._fs = fs
         self._files: list[File] = []

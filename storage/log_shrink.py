@@ -129,15 +129,25 @@ class ShrinkingLog(LogState):
 
         The newest first: whenever this ends, what is left has no gap.
         """
-        deletions = []
-        for segment in reversed(self.segments):
-            if segment.base_offset < offset:
-                break
-            if segment.suffix != DELETED_SUFFIX:  # it is not by an attempt that failed
+        gone = [one for one in reversed(self.segments) if one.base_offset >= offset]
+        try:
+            for segment in gone:
                 segment.rename(DELETED_SUFFIX)
+        except OSError as error:
+            self._rename_back(gone, error)
+            raise
+        for segment in gone:
             segment.release()
-            deletions.append(SegmentDeletion(segment, segment.base_offset, "truncated", 0))
-        return deletions
+        return [SegmentDeletion(one, one.base_offset, "truncated", 0) for one in gone]
+
+    def _rename_back(self, segments: list[Segment], error: OSError) -> None:
+        """Undo a renaming that failed: what has the name would be gone at the next start."""
+        try:
+            for segment in reversed(segments):
+                if segment.suffix == DELETED_SUFFIX:
+                    segment.rename("")
+        except OSError:
+            self.go_offline(error, f"a truncation of {self.topic_partition} failed half-way")
 
     def _tell_truncated(self, deletions: list[SegmentDeletion]) -> None:
         """Leave it to the owner to remove files off the loop, and to checkpoint the new end."""

@@ -74,6 +74,8 @@ class LogState:
         "_job",
         "_random",
         "_roll_after",
+        "_rolled_from",
+        "_rolls",
         "_truncations",
         "_unsynced_from",
         "config",
@@ -145,6 +147,8 @@ class LogState:
         self._random = rng
         self._files = open_files
         self._roll_after = ALWAYS  # a larger timestamp means: look at segment.ms
+        self._rolled_from: int | None = None  # base of the first segment rolled and not synced
+        self._rolls = 0
         self._truncations = 0
         self._directory_dirty = new_names  # names in the directory are not synced
         self._job: FlushJob | None = None  # that is under way
@@ -209,6 +213,10 @@ class LogState:
         except OSError as error:
             raise self._failed(error, "begin a new segment of") from error
         active.is_active = False
+        self._rolls += 1
+        if self._rolled_from is None:
+            # Whatever its records: it was cut to its data, and its indexes were written.
+            self._rolled_from = active.base_offset
         self._activate(segment)
         try:
             self.producers.take_snapshot()
@@ -283,15 +291,15 @@ class LogState:
         """
         self._require_online()
         try:
-            job = FlushJob(self._fs, self.log_end_offset, self._truncations)
+            job = FlushJob(self._fs, self.log_end_offset, self._truncations, self._rolls)
             new_names = False
-            unsynced = self._unsynced_from
-            if unsynced is not None or self.log_end_offset > self.recovery_point:
-                first = self.recovery_point
-                if unsynced is not None:
-                    first = min(first, unsynced)
-                    if self.on_settle is not None:
-                        job.add_wait(self.on_settle)
+            unsynced, rolled = self._unsynced_from, self._rolled_from
+            due = unsynced is not None or rolled is not None
+            if due or self.log_end_offset > self.recovery_point:
+                if unsynced is not None and self.on_settle is not None:
+                    job.add_wait(self.on_settle)
+                bounds = (self.recovery_point, unsynced, rolled)
+                first = min(bound for bound in bounds if bound is not None)
                 for segment in self.segments.reaching(first):
                     if segment.exists:
                         job.add_file(segment.file())
@@ -320,6 +328,8 @@ class LogState:
             # What a failed sync was to write may be lost although a later one succeeds.
             raise self._failed(job.error, "flush", fatal=True)
         self.last_flushed = self._clock.monotonic()
+        if job.rolls == self._rolls:
+            self._rolled_from = None
         if job.truncations == self._truncations:
             self._unsynced_from = None
             self.recovery_point = max(self.recovery_point, job.offset)
@@ -346,14 +356,11 @@ class LogState:
         """Flush and close at a clean stop. *Blocks.* Raises KafkaError KAFKA_STORAGE_ERROR."""
         try:
             if self.offline is None:
-                # The next start believes the indexes, and takes a log without snapshots for
-                # one without producers.
-                changed = self._active.finish()
-                if self.log_end_offset > self.log_start_offset and self.producers.take_snapshot():
-                    changed = changed or len(self.producers) > 0
-                if changed:
+                if self._active.finish():  # the next start believes its indexes
                     self.must_sync(self.log_end_offset, new_names=True)
                 self.flush()
+                if self.log_end_offset > self.log_start_offset:
+                    self.producers.take_snapshot()
         except OSError as error:
             raise self._failed(error, "close") from error
         finally:

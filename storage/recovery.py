@@ -251,7 +251,7 @@ class _Loader:
             self.epochs.truncate_from_end(first.base_offset)
         for segment in segments.reaching(first.base_offset):
             following = None if only else segments.after(segment)
-            cut = self.recovery.recover(segment, recovery_point, is_complete=following is not None)
+            cut = self.recovery.recover(segment, recovery_point)
             segment.write_indexes()
             if not only:
                 self.producers.take_snapshot()
@@ -464,8 +464,9 @@ def _load_producers(
         if start_offset == end_offset or not segments.size:
             producers.end_offset = end_offset
             return
-        if clean:
-            # Written by a version without snapshots, or a log copied here without them.
+        if clean and LEADER_EPOCHS not in names:
+            # Written by a version without snapshots, or a log copied here without them. Where
+            # there are leader epochs they were lost with the power.
             producers.write_empty_snapshot(end_offset)
     if rebuild_producers(producers, segments, start_offset, end_offset, loader.now_ms):
         producers.take_snapshot()

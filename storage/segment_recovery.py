@@ -47,14 +47,11 @@ class SegmentRecovery:
         self.cut_bytes = 0  # but for reserved space
         self.is_dense = True  # no offset was missing in what has been read
 
-    def recover(
-        self, segment: Segment, recovery_point: int, *, is_complete: bool = False
-    ) -> Cut | None:
+    def recover(self, segment: Segment, recovery_point: int) -> Cut | None:
         """Read a segment, rebuild its indexes, and cut it where it stops making sense.
 
         The producers' state is that of the segment's start before, and of its end after.
-        Checksums are looked at from ``recovery_point`` (an offset) on. ``is_complete`` says that
-        it was rolled: then no reserved space is behind its data, and zeros there are lost records.
+        Checksums are looked at from ``recovery_point`` (an offset) on.
         """
         end = segment.size
         segment.reset_indexes()
@@ -109,7 +106,7 @@ class SegmentRecovery:
         self.recovered.add(segment.base_offset)
         cut = None
         if segment.size < end:
-            lost = (end if is_complete else reader.data_end(segment.size)) - segment.size
+            lost = reader.data_end(segment.size) - segment.size
             if lost:
                 cut = Cut(segment.size, expected, lost, reason)
                 self.cut_bytes += lost
