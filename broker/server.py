@@ -175,7 +175,9 @@ class Server:
         broker.fetch_sessions = FetchSessions(
             config.get_int("max.incremental.fetch.session.cache.slots"), clock, self.random
         )
-        broker.producer_ids = ProducerIds(store, broker.node_id)
+        broker.producer_ids = ProducerIds(
+            store, broker.node_id, partial(_highest_producer_id, log_manager)
+        )
         broker.groups = GroupCoordinator.create(broker)
         broker.groups.start(broker)
         broker.transactions = TransactionCoordinator.create(broker)
@@ -259,6 +261,11 @@ async def _close_store(opening: "asyncio.Task[LocalStore]") -> None:
     except StoreError:
         return
     await store.close()
+
+
+def _highest_producer_id(logs: LogManager) -> int:
+    ids = (entry.producer_id for each in logs for entry in each.producers.entries())
+    return max(ids, default=-1)
 
 
 def _resolve(topic: str, overrides: Mapping[str, str], config: "BrokerConfig") -> "TopicConfig":

@@ -152,6 +152,19 @@ def test_producer_ids_are_never_given_twice(tmp_path: Path) -> None:
     run(harness, scenario)
 
 
+def test_producer_ids_begin_above_those_of_logs_from_elsewhere(tmp_path: Path) -> None:
+    harness = Harness(tmp_path)
+
+    async def scenario() -> None:
+        brought = ProducerIds(harness.store, 2, lambda: 4711)
+        assert await brought.next() == 4712
+        # Whoever writes the largest id there is must not use up all others.
+        spoiled = ProducerIds(harness.store, 2, lambda: 2**63 - 1)
+        assert await spoiled.next() == 5712
+
+    run(harness, scenario)
+
+
 def test_producer_ids_need_the_store(tmp_path: Path) -> None:
     harness = Harness(tmp_path)
 
