@@ -237,9 +237,13 @@ class Server:
         self.config.on_change({key for key in keys if key is not None}, defaults_changed)
 
     def _directory_offline(self, directory: "LogDirectory") -> None:
-        if all(each.offline for each in self.broker.logs.describe()):
-            log.critical("no log directory is left, the broker stops")
+        directories = self.broker.logs.describe()
+        if all(each.offline for each in directories):
+            reasons = "; ".join(str(each.offline) for each in directories)
+            log.critical("no log directory is left, the broker stops: %s", reasons)
             self.failed.set()
+        if hasattr(self.broker, "replicas"):  # else it failed while the broker was starting
+            self.broker.replicas.directory_failed()
 
     # -- stopping -----------------------------------------------------------------------------
 
