@@ -24,8 +24,8 @@ class FlushJob:
 
     __slots__ = (
         "_directories",
-        "_epochs",
         "_done",
+        "_epochs",
         "_files",
         "_fs",
         "_lock",
