@@ -173,13 +173,15 @@ class FileSystem:
         return True
 
     def try_lock(self, file: File) -> bool:
-        """Take the exclusive lock (flock) of ``file``; False when another process has it.
+        """Take the exclusive lock of ``file``; False when another broker has it.
 
-        The lock goes with the descriptor, also when the process is killed.
+        Two kinds of lock at once: ``flock`` keeps out two brokers of one process as well, and
+        the POSIX lock is the one that a JVM takes. Both go when the process is killed.
         """
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             return False
         return True
 

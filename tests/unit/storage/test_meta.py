@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,4 +117,24 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
         os._exit(0 if held else 1)  # never released
     assert os.waitpid(child, 0)[1] == 0
     assert (tmp_path / ".lock").read_text() == f"{child}\n"
+    DirectoryLock(FS, str(tmp_path)).release()
+
+
+def test_a_lock_that_a_jvm_would_take_is_respected(tmp_path: Path) -> None:
+    script = (
+        "import fcntl, sys\n"
+        "file = open(sys.argv[1], 'w')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / ".lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(LogDirectoryError, match="another broker"):
+            DirectoryLock(FS, str(tmp_path))
+        holder.communicate()
     DirectoryLock(FS, str(tmp_path)).release()
