@@ -100,12 +100,19 @@ lengths are INT16."""
 
 # -- what requests may cost ----------------------------------------------------------------
 
-ELEMENTS_PER_MESSAGE_MAX: Final = 250_000
-"""Structs and strings in all arrays of one message, eight numbers counting as one. Decoding so
-many takes half a second and tens of MiB."""
+ELEMENTS_PER_MESSAGE_MAX: Final = 100_000
+"""Structs and strings in all arrays of one message, eight numbers counting as one. A request with
+so many keeps the event loop for a second and takes up to 100 MiB until it is answered."""
 
 REQUEST_BYTES_MAX: Final = 16 * MIB
 """Largest request but Produce, whose records are never decoded."""
 
 ERROR_MESSAGE_CHARACTERS_MAX: Final = 2_000
 """Error messages are cut to this; as UTF-8 they fit the INT16 lengths of old responses."""
+
+AWAITED_PARTITIONS_MAX: Final = 500_000
+"""Partitions that all waiting fetches name together; further ones are answered at once. Each
+costs some 400 bytes."""
+
+FETCH_SESSION_PARTITIONS_MAX: Final = 1_000_000
+"""Partitions that all incremental fetch sessions remember; beyond it fetches get no session."""

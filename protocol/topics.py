@@ -39,6 +39,6 @@ def topic_name_problem(name: str) -> str | None:
     return None
 
 
-def names_collide(one: str, other: str) -> bool:
-    """Whether two names become one metric name, in which '.' and '_' are the same."""
-    return one.replace(".", "_") == other.replace(".", "_")
+def collision_name(topic: str) -> str:
+    """Topics that have this in common collide: as metric names, in which '.' and '_' are one."""
+    return topic.replace(".", "_")

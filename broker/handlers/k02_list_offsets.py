@@ -7,6 +7,7 @@ OFFSET_NOT_AVAILABLE · v6 flexible · v7 -3 the record with the largest timesta
 there is none here).
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -36,17 +37,14 @@ SINCE: Final = {LATEST: 0, EARLIEST: 0, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LAT
 
 
 def handle(broker: "Broker", request: "Request", body: ListOffsetsRequest) -> ListOffsetsResponse:
-    named = [(t.name, p.partition_index) for t in body.topics for p in t.partitions]
-    twice = (
-        {name for name in named if named.count(name) > 1} if len(set(named)) < len(named) else ()
-    )
+    times = Counter((t.name, p.partition_index) for t in body.topics for p in t.partitions)
     response = ListOffsetsResponse()
     for topic in body.topics:
         result = ListOffsetsTopicResponse(name=topic.name)
         for asked in topic.partitions:
             index = asked.partition_index
             try:
-                if request.version >= 1 and (topic.name, index) in twice:
+                if times[topic.name, index] > 1:
                     raise KafkaError(ErrorCode.INVALID_REQUEST)
                 partition = broker.replicas.partition(topic.name, index)
                 if body.replica_id != DEBUGGING_REPLICA_ID:

@@ -69,10 +69,10 @@ def handle(broker: "Broker", request: "Request", body: MetadataRequest) -> bytes
         else:
             missing[name] = None
     if missing:
-        wanted = [name for name in missing if _may_create(broker, body, name)]
+        wanted = {name: None for name in missing if _may_create(broker, body, name)}
         failed.extend(_unknown(name) for name in missing if name not in wanted)
         if wanted:
-            return _create_first(broker, request, body, list(known), wanted, failed)
+            return _create_first(broker, request, body, list(known), list(wanted), failed)
     return _encode(broker, request, body, list(known), failed)
 
 
@@ -130,8 +130,9 @@ def _create_first(
         try:
             failed.extend(await _create(broker, wanted))
             # What the cache knew may have changed meanwhile.
-            there = [name for name in known if name in broker.metadata.topics]
-            failed.extend(_unknown(name) for name in known if name not in there)
+            topics = broker.metadata.topics
+            there = [name for name in known if name in topics]
+            failed.extend(_unknown(name) for name in known if name not in topics)
             pending.complete(_encode(broker, request, body, there, failed))
         except Exception as error:
             pending.fail(error)

@@ -107,7 +107,8 @@ def _response(body: OffsetCommitRequest, results: Results) -> OffsetCommitRespon
 
 async def _keep_in_store(broker: "Broker", body: OffsetCommitRequest) -> OffsetCommitResponse:
     results: Results = {}
-    for partition, asked in _partitions(body):
+    # Every write takes its time: of two for one partition only the later is done.
+    for partition, asked in dict(_partitions(body)).items():
         if not broker.metadata.has_partition(*partition):
             results[partition] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             continue

@@ -44,7 +44,7 @@ def handle(
         return legacy_offsets.answer_later(broker, lambda: _read_store(broker, body))
     if request.version >= _FIRST_WITH_GROUPS:
         return OffsetFetchResponse(
-            groups=[_group(broker, group, body.require_stable) for group in body.groups]
+            groups=[_group(broker, group, body.require_stable) for group in _distinct(body.groups)]
         )
     asked = _asked(body.topics)
     error, found = broker.groups.offsets.fetch(body.group_id, asked, body.require_stable)
@@ -52,6 +52,17 @@ def handle(
         # These versions have no other place for it.
         found = [FetchedOffset(partition, None, error) for partition in asked or ()]
     return OffsetFetchResponse(error_code=error, topics=_topics(found))
+
+
+def _distinct(groups: list[OffsetFetchRequestGroup]) -> Iterable[OffsetFetchRequestGroup]:
+    """The groups, each that all offsets are asked of only once: see ``k15_describe_groups``."""
+    asked_for_all: set[str] = set()
+    for group in groups:
+        if group.topics is None:
+            if group.group_id in asked_for_all:
+                continue
+            asked_for_all.add(group.group_id)
+        yield group
 
 
 def _asked(
@@ -109,7 +120,7 @@ def _topics(found: Iterable[FetchedOffset]) -> list[OffsetFetchResponseTopic]:
 
 async def _read_store(broker: "Broker", body: OffsetFetchRequest) -> OffsetFetchResponse:
     found = []
-    for partition in _asked(body.topics) or ():
+    for partition in dict.fromkeys(_asked(body.topics) or ()):
         value: CommittedOffset | None = None
         code = ErrorCode.NONE
         try:

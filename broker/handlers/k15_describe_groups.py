@@ -1,7 +1,8 @@
 """DescribeGroups (15): state, protocol and members of groups.
 
 v0 base · v1 throttle · v2 throttle after the response · v3 authorized operations (KIP-430) · v4
-instance id (KIP-345) · v5 flexible. An unknown group is Dead, which is no error.
+instance id (KIP-345) · v5 flexible. An unknown group is Dead, which is no error. A group is
+described once, however often it is named: a short request must not ask for a huge answer.
 """
 
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ def handle(
     if body.include_authorized_operations:
         operations = authorized_operations(broker, Resource.GROUP)
     return DescribeGroupsResponse(
-        groups=[_describe(broker, group_id, operations) for group_id in body.groups]
+        groups=[_describe(broker, group_id, operations) for group_id in dict.fromkeys(body.groups)]
     )
 
 

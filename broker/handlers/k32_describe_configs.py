@@ -40,8 +40,10 @@ async def handle(
             f"{strange.resource_name}",
         )
         return DescribeConfigsResponse(results=[_failed(r, error) for r in body.resources])
+    # As in Kafka, which keeps them in a map: a resource is described once.
+    resources = {(r.resource_type, r.resource_name): r for r in body.resources}
     return DescribeConfigsResponse(
-        results=[await _describe(broker, resource, body) for resource in body.resources]
+        results=[await _describe(broker, resource, body) for resource in resources.values()]
     )
 
 
@@ -66,7 +68,7 @@ async def _describe(
         entries = await _entries(broker, ResourceType(resource.resource_type), resource)
     except KafkaError as error:
         return _failed(resource, error)
-    keys = resource.configuration_keys
+    keys = None if resource.configuration_keys is None else set(resource.configuration_keys)
     return DescribeConfigsResult(
         resource_type=resource.resource_type,
         resource_name=resource.resource_name,

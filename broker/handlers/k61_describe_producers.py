@@ -1,4 +1,7 @@
-"""DescribeProducers (61): the producers that a partition's log remembers (KIP-664). v0 only."""
+"""DescribeProducers (61): the producers that a partition's log remembers (KIP-664). v0 only.
+
+A partition is described once, however often it is named: see ``k15_describe_groups``.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -22,9 +25,9 @@ def handle(
     broker: "Broker", request: "Request", body: DescribeProducersRequest
 ) -> DescribeProducersResponse:
     response = DescribeProducersResponse()
-    for topic in body.topics:
+    for topic in {topic.name: topic for topic in body.topics}.values():
         result = TopicResponse(name=topic.name)
-        for index in topic.partition_indexes:
+        for index in dict.fromkeys(topic.partition_indexes):
             answer = PartitionResponse(partition_index=index)
             try:
                 partition = broker.replicas.partition(topic.name, index)

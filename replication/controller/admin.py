@@ -11,10 +11,11 @@ from random import Random
 from typing import NamedTuple
 
 from kavka.config.broker import BrokerConfig
+from kavka.config.limits import PARTITIONS_PER_TOPIC_MAX
 from kavka.config.option import ConfigError
 from kavka.config.topic import validate
 from kavka.protocol.errors import ErrorCode, KafkaError
-from kavka.protocol.topics import names_collide, topic_name_problem
+from kavka.protocol.topics import collision_name, topic_name_problem
 from kavka.replication import znodes
 from kavka.replication.assignment import Candidate, assign_replicas, extension_start
 from kavka.replication.controller.operations import (
@@ -76,6 +77,15 @@ def store_failure(error: StoreError) -> KafkaError:
     return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"The metadata store failed: {error}")
 
 
+def too_many_partitions() -> KafkaError:
+    """What is said of the topics of a request that come after too many partitions."""
+    return KafkaError(
+        ErrorCode.INVALID_PARTITIONS,
+        f"All topics of the request have more than {PARTITIONS_PER_TOPIC_MAX} new partitions, the "
+        "most that one request may ask for.",
+    )
+
+
 class TopicAdmin:
     """Writes what the controller then carries out."""
 
@@ -86,6 +96,7 @@ class TopicAdmin:
         self._metadata = metadata
         self._config = config
         self._random = random
+        self._collisions: tuple[int, Mapping[str, str]] | None = None
 
     # -- creation -----------------------------------------------------------------------------
 
@@ -138,12 +149,20 @@ class TopicAdmin:
         if problem is not None:
             raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {problem}")
         if "." in name or "_" in name:
-            for other in self._metadata.topics:
-                if names_collide(name, other):
-                    raise KafkaError(
-                        ErrorCode.INVALID_TOPIC_EXCEPTION,
-                        f"Topic '{name}' collides with existing topics: {other}",
-                    )
+            other = self._colliding().get(collision_name(name))
+            if other is not None:
+                raise KafkaError(
+                    ErrorCode.INVALID_TOPIC_EXCEPTION,
+                    f"Topic '{name}' collides with existing topics: {other}",
+                )
+
+    def _colliding(self) -> Mapping[str, str]:
+        """Topics by what their names collide in; worked out anew when the metadata changes."""
+        version = self._metadata.version
+        if self._collisions is None or self._collisions[0] != version:
+            names = {collision_name(name): name for name in self._metadata.topics}
+            self._collisions = version, names
+        return self._collisions[1]
 
     async def create(self, topics: Sequence[PlannedTopic]) -> dict[str, Outcome]:
         """Write new topics, all with one sync of the disk if the store can."""
@@ -175,21 +194,28 @@ class TopicAdmin:
         self, topics: Sequence[NewPartitions], *, validate_only: bool
     ) -> dict[str, Outcome]:
         """Add partitions to topics."""
+        outcomes: dict[str, Outcome] = {}
+        known: list[NewPartitions] = []
+        room = PARTITIONS_PER_TOPIC_MAX
+        for topic in topics:
+            there = self._metadata.topics.get(topic.topic)
+            if there is None:
+                outcomes[topic.topic] = _unknown(topic.topic)
+                continue
+            room -= max(topic.total - len(there.partitions), 0)
+            if room < 0:
+                outcomes[topic.topic] = too_many_partitions()
+            else:
+                known.append(topic)
         results = await asyncio.gather(
-            *(self._extend_one(topic, validate_only) for topic in topics), return_exceptions=True
+            *(self._extend_one(topic, validate_only) for topic in known), return_exceptions=True
         )
-        return _outcomes([topic.topic for topic in topics], results)
+        return {**outcomes, **_outcomes([topic.topic for topic in known], results)}
 
     async def _extend_one(self, wanted: NewPartitions, validate_only: bool) -> None:
         path = znodes.topic_path(wanted.topic)
         marked = self._store.exists(znodes.delete_topic_path(wanted.topic))
         node = self._store.get(path)
-        if (
-            topic_name_problem(wanted.topic) is not None
-            or wanted.topic not in self._metadata.topics
-        ):
-            await asyncio.gather(marked, node, return_exceptions=True)
-            raise _unknown(wanted.topic)
         if await marked is not None:
             await asyncio.gather(node, return_exceptions=True)
             raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, "The topic is queued for deletion.")
@@ -263,14 +289,14 @@ class TopicAdmin:
 
     async def mark_for_deletion(self, names: Sequence[str]) -> dict[str, Outcome]:
         """Ask the controller, through the store, to delete topics."""
+        known = [name for name in names if name in self._metadata.topics]
         results = await asyncio.gather(
-            *(self._mark_one(name) for name in names), return_exceptions=True
+            *(self._mark_one(name) for name in known), return_exceptions=True
         )
-        return _outcomes(names, results)
+        outcomes: dict[str, Outcome] = {name: _unknown(name) for name in names}
+        return {**outcomes, **_outcomes(known, results)}
 
     async def _mark_one(self, name: str) -> None:
-        if name not in self._metadata.topics:
-            raise _unknown(name)
         try:
             await self._store.create(znodes.delete_topic_path(name))
         except NodeExists:

@@ -15,10 +15,16 @@ from random import Random
 from typing import Final, TypeVar
 
 from kavka.config.broker import BrokerConfig
+from kavka.config.limits import PARTITIONS_PER_TOPIC_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.topics import TopicPartition
 from kavka.replication import znodes
-from kavka.replication.controller.admin import PlannedTopic, TopicAdmin, store_failure
+from kavka.replication.controller.admin import (
+    PlannedTopic,
+    TopicAdmin,
+    store_failure,
+    too_many_partitions,
+)
 from kavka.replication.controller.configs import ConfigStore
 from kavka.replication.controller.duties import Duties
 from kavka.replication.controller.operations import (
@@ -250,9 +256,13 @@ class Controller:
         """
         results: dict[str, CreatedTopic] = {}
         planned: list[PlannedTopic] = []
+        room = PARTITIONS_PER_TOPIC_MAX
         for topic in topics:
             try:
                 plan = self._admin.plan(topic)
+                room -= len(plan.node.partitions)
+                if room < 0:
+                    raise too_many_partitions()
             except KafkaError as error:
                 results[topic.name] = CreatedTopic(topic.name, error)
             else:

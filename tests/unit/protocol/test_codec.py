@@ -213,7 +213,9 @@ def test_all_arrays_of_a_message_share_one_budget() -> None:
 
 def test_numbers_count_less() -> None:
     request = OffsetFetchRequest(group_id="g", topics=[])
-    request.topics = [OffsetFetchRequestTopic(name="t", partition_indexes=[0] * 1_000_000)]
+    request.topics = [
+        OffsetFetchRequestTopic(name="t", partition_indexes=[0] * (7 * ELEMENTS_PER_MESSAGE_MAX))
+    ]
     data = codec.encode(request, 1)
     assert codec.decode(OffsetFetchRequest, data, 1) == request
     request.topics *= 2

@@ -408,6 +408,33 @@ def test_partitions_that_cannot_be_added(
     run(harness, scenario)
 
 
+def test_what_one_request_may_ask_for_is_counted_over_its_topics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kavka.replication.controller.controller.PARTITIONS_PER_TOPIC_MAX", 5)
+    monkeypatch.setattr("kavka.replication.controller.admin.PARTITIONS_PER_TOPIC_MAX", 5)
+    harness = Harness(tmp_path)
+
+    async def scenario() -> None:
+        created = await harness.controller.create_topics(
+            [NewTopic("a", 3, 1), NewTopic("b", 3, 1), NewTopic("c", 1, 1)], timeout_ms=TIMEOUT_MS
+        )
+        assert [code(topic.error) for topic in created] == [
+            ErrorCode.NONE,
+            ErrorCode.INVALID_PARTITIONS,
+            ErrorCode.INVALID_PARTITIONS,
+        ]
+        await create(harness, "d")
+        added = await harness.controller.create_partitions(
+            [NewPartitions("a", 8), NewPartitions("d", 2)], timeout_ms=TIMEOUT_MS
+        )
+        assert code(added["a"]) is ErrorCode.NONE
+        assert code(added["d"]) is ErrorCode.INVALID_PARTITIONS
+        assert len(harness.metadata.topics["a"].partitions) == 8
+
+    run(harness, scenario)
+
+
 def test_checked_partitions_are_not_added(tmp_path: Path) -> None:
     harness = Harness(tmp_path)
 
