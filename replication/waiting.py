@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from kavka.storage.clock import Clock
 
 TICK_SECONDS: Final = 0.01
+_SPARE_BUCKETS: Final = 1000
 
 
 class TimerHandle(Protocol):
@@ -74,6 +75,8 @@ class WaitingRoom:
         self._touched: set[Hashable] = set()
         self._run_scheduled = False
         self._size = 0
+        self.awaited = 0
+        """How many keys all parked operations wait for, each for itself: what the room costs."""
 
     def __len__(self) -> int:
         """How many operations are parked."""
@@ -94,6 +97,8 @@ class WaitingRoom:
         tick = int((self._clock.monotonic() + timeout) / TICK_SECONDS) + 1
         bucket = self._buckets.get(tick)
         if bucket is None:
+            if len(self._ticks) > _SPARE_BUCKETS + 2 * self._size:
+                self._drop_empty_buckets()
             bucket = self._buckets[tick] = set()
             heapq.heappush(self._ticks, tick)
             if self._timer is None or tick < self._timer_tick:
@@ -101,6 +106,7 @@ class WaitingRoom:
         bucket.add(waiter)
         waiter._bucket = bucket
         self._size += 1
+        self.awaited += len(waiter._keys)
 
     def leave(self, waiter: Waiter) -> None:
         """Forget an operation that was finished or given up from outside (a closed connection)."""
@@ -116,6 +122,7 @@ class WaitingRoom:
                 waiters.discard(waiter)
                 if not waiters:
                     del by_key[key]
+        self.awaited -= len(waiter._keys)
         waiter._keys = ()
         self._size -= 1
 
@@ -146,6 +153,12 @@ class WaitingRoom:
             if waiter._bucket is not None:
                 self.leave(waiter)
                 waiter.expire()
+
+    def _drop_empty_buckets(self) -> None:
+        """Far deadlines whose operations have left must not pile up until they come."""
+        self._buckets = {tick: bucket for tick, bucket in self._buckets.items() if bucket}
+        self._ticks = list(self._buckets)
+        heapq.heapify(self._ticks)
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -18,6 +18,7 @@ import random
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
+from kavka.config.limits import FETCH_SESSION_PARTITIONS_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k01_fetch import FetchRequest
 from kavka.protocol.schema import ZERO_UUID
@@ -107,13 +108,17 @@ class FetchContext:
 
 
 class FetchSessions:
-    """The sessions of one broker, bounded by ``max.incremental.fetch.session.cache.slots``."""
+    """The sessions of one broker, bounded by ``max.incremental.fetch.session.cache.slots`` and in
+    the partitions that they remember together.
+    """
 
     def __init__(self, slots: int, clock: Clock, rng: random.Random) -> None:
         self._slots = slots
         self._clock = clock
         self._rng = rng
         self._sessions: dict[int, FetchSession] = {}
+        self.partitions = 0
+        """Of all sessions together."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -130,7 +135,7 @@ class FetchSessions:
         session_id, epoch = request.session_id, request.session_epoch
         by_id = version >= 13
         if epoch in (INITIAL_EPOCH, FINAL_EPOCH):
-            self._sessions.pop(session_id, None)
+            self._drop(session_id)
             wanted = _merge({}, request, by_id)
             session = None
             if epoch == INITIAL_EPOCH and wanted:
@@ -143,29 +148,49 @@ class FetchSessions:
             raise KafkaError(ErrorCode.INVALID_FETCH_SESSION_EPOCH)
         if session.by_id != by_id:
             raise KafkaError(ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR)
+        before = len(session.partitions)
         if request.topics:
             _merge(session.partitions, request, by_id)
         for forgotten in request.forgotten_topics_data:
             topic: TopicKey = forgotten.topic_id if by_id else forgotten.topic
             for index in forgotten.partitions:
                 session.partitions.pop((topic, index), None)
+        self.partitions += len(session.partitions) - before
         if not session.partitions:
-            del self._sessions[session_id]
+            self._drop(session_id)
             return FetchContext([], None, incremental=False)
+        if self.partitions > FETCH_SESSION_PARTITIONS_MAX:
+            self._drop(session_id)
+            raise KafkaError(ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         session.advance()
         session.last_used = self._clock.monotonic()
         return FetchContext(list(session.partitions.values()), session, incremental=True)
 
     def _create(self, wanted: Wanted, *, by_id: bool, privileged: bool) -> FetchSession | None:
         now = self._clock.monotonic()
-        if len(self._sessions) >= self._slots and not self._evict(len(wanted), privileged, now):
+        size = len(wanted)
+        if self._is_full(size) and not self._evict(size, privileged, now):
+            return None
+        if self._is_full(size):
             return None
         session_id = self._rng.randint(1, 2**31 - 1)
         while session_id in self._sessions:
             session_id = self._rng.randint(1, 2**31 - 1)
         session = FetchSession(session_id, wanted, by_id=by_id, privileged=privileged, now=now)
         self._sessions[session_id] = session
+        self.partitions += size
         return session
+
+    def _is_full(self, size: int) -> bool:
+        return (
+            len(self._sessions) >= self._slots
+            or self.partitions + size > FETCH_SESSION_PARTITIONS_MAX
+        )
+
+    def _drop(self, session_id: int) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            self.partitions -= len(session.partitions)
 
     def _evict(self, size: int, privileged: bool, now: float) -> bool:
         """Make room for a session of ``size`` partitions; False when all others matter more."""
@@ -173,14 +198,14 @@ class FetchSessions:
             return False
         stalest = min(self._sessions.values(), key=lambda session: session.last_used)
         if now - stalest.last_used > EVICTION_SECONDS:
-            del self._sessions[stalest.id]
+            self._drop(stalest.id)
             return True
         settled = [s for s in self._sessions.values() if now - s.created > EVICTION_SECONDS]
         if not settled:
             return False
         least = min(settled, key=lambda s: (s.privileged, len(s.partitions), s.id))
         if (least.privileged, len(least.partitions)) < (privileged, size):
-            del self._sessions[least.id]
+            self._drop(least.id)
             return True
         return False
 

@@ -23,7 +23,7 @@ from kavka.broker.fetch.reader import (
 from kavka.broker.fetch.response import runs_of_topics, write_response
 from kavka.broker.fetch.sessions import FetchContext
 from kavka.broker.request import Pending, Raw
-from kavka.config.limits import FETCH_BYTES_MAX
+from kavka.config.limits import AWAITED_PARTITIONS_MAX, FETCH_BYTES_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k01_fetch import FetchRequest
 from kavka.replication.partition import CONSUMER_REPLICA_ID, Partition
@@ -57,7 +57,12 @@ def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | Pe
         min(body.max_bytes, FETCH_BYTES_MAX) if version >= 3 else FETCH_BYTES_MAX,
     )
     reads = read_partitions(broker, context.partitions, options)
-    if body.max_wait_ms > 0 and reads and _must_wait(reads, body.min_bytes):
+    if (
+        body.max_wait_ms > 0
+        and reads
+        and _must_wait(reads, body.min_bytes)
+        and broker.waiting.awaited + len(reads) <= AWAITED_PARTITIONS_MAX
+    ):
         return _park(broker, context, options, reads, body.max_wait_ms)
     if _needs_a_thread(reads, options):
         pending = Pending()

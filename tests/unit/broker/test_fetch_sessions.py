@@ -133,3 +133,26 @@ def test_the_cache_is_bounded_and_prefers_what_is_used_and_large() -> None:
     clock.advance(1)
     late = cache.open(fetch(0, 0, {"t": {0: 0}}), VERSION, follower=False)
     assert {s.id for s in cache} == {taken.session_id, late.session_id}, "unused ones go first"
+
+
+def test_all_sessions_together_remember_a_bounded_number_of_partitions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kavka.broker.fetch.sessions.FETCH_SESSION_PARTITIONS_MAX", 5)
+    cache, _ = sessions()
+    first = cache.open(fetch(0, 0, {"t": {0: 0, 1: 0, 2: 0}}), VERSION, follower=False)
+    assert cache.partitions == 3
+    refused = cache.open(fetch(0, 0, {"t": {0: 0, 1: 0, 2: 0}}), VERSION, follower=False)
+    assert refused.session is None
+    assert len(refused.partitions) == 3  # it is served all the same
+    other = cache.open(fetch(0, 0, {"t": {0: 0, 1: 0}}), VERSION, follower=False)
+    assert other.session is not None
+    cache.open(fetch(first.session_id, 1, {"t": {7: 0}}, {"t": [0, 1]}), VERSION, follower=False)
+    assert cache.partitions == 4
+    with pytest.raises(KafkaError) as caught:
+        cache.open(fetch(other.session_id, 1, {"u": {0: 0, 1: 0}}), VERSION, follower=False)
+    assert caught.value.code == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+    assert {s.id for s in cache} == {first.session_id}
+    assert cache.partitions == 2
+    cache.open(fetch(first.session_id, -1), VERSION, follower=False)
+    assert (len(cache), cache.partitions) == (0, 0)

@@ -115,6 +115,21 @@ def test_leaving_forgets_the_waiter() -> None:
     assert not waiter.parked
 
 
+def test_far_deadlines_of_those_who_left_do_not_pile_up() -> None:
+    waiting, loop = room()
+    stays = Recorder()
+    waiting.park(stays, ["a", "b"], 5000.0)
+    for hour in range(20_000):
+        waiter = Recorder()
+        waiting.park(waiter, ["a"], 3600.0 * hour)
+        waiting.leave(waiter)
+        assert len(waiting._buckets) == len(waiting._ticks) < 2000
+    assert (len(waiting), waiting.awaited) == (1, 2)
+    loop.advance(5001.0)
+    assert stays.outcome == "expired"
+    assert waiting.awaited == 0
+
+
 def test_stopping_expires_everybody() -> None:
     waiting, _ = room()
     waiters = [Recorder() for _ in range(5)]
