@@ -118,6 +118,11 @@ class Partition:
                 raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH)
             raise KafkaError(ErrorCode.UNKNOWN_LEADER_EPOCH)
 
+    def require_online(self) -> None:
+        """Raise KAFKA_STORAGE_ERROR when the log's directory has failed."""
+        if self.log.offline is not None:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, self.log.offline)
+
     # -- how far ----------------------------------------------------------------------------
 
     @property

@@ -68,6 +68,7 @@ class ReplicaManager:
         self._topic_config = topic_config
         self._clock = clock
         self._topics: dict[str, dict[int, Partition]] = {}
+        self._out_of_reach: set[tuple[str, int]] = set()  # their directory was offline at start
         self._subscribers: dict[str, list[tuple[OnElected, OnResigned]]] = {}
 
     # -- finding ----------------------------------------------------------------------------
@@ -95,6 +96,8 @@ class ReplicaManager:
                 if partition.log.offline:
                     raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
                 return partition
+        if (topic, index) in self._out_of_reach:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
         if self._metadata.has_partition(topic, index):
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
@@ -174,6 +177,8 @@ class ReplicaManager:
                     self._apply_state(topic.topic_name, topic.topic_id, state, elected, resigned)
                 except KafkaError as error:
                     code = error.code
+                    if code is ErrorCode.KAFKA_STORAGE_ERROR:
+                        self._out_of_reach.add((topic.topic_name, state.partition_index))
                     log.warning(
                         "LeaderAndIsr not applied partition=%s-%d error=%s",
                         topic.topic_name,
@@ -209,8 +214,12 @@ class ReplicaManager:
         if partition is None:
             config = self._topic_config(topic)
             new_log = self._logs.get_or_create(
-                TopicPartition(topic, state.partition_index), config, topic_id
+                TopicPartition(topic, state.partition_index),
+                config,
+                topic_id,
+                is_new=state.is_new,
             )
+            self._out_of_reach.discard((topic, state.partition_index))
             partition = Partition(topic, topic_id, state.partition_index, self.node_id, new_log)
             self._topics.setdefault(topic, {})[state.partition_index] = partition
         elif state.leader_epoch <= partition.leader_epoch:
@@ -252,6 +261,7 @@ class ReplicaManager:
         return response
 
     def _stop(self, topic: str, index: int, delete: bool) -> None:
+        self._out_of_reach.discard((topic, index))
         partitions = self._topics.get(topic)
         partition = None if partitions is None else partitions.pop(index, None)
         if partitions is not None and not partitions:
@@ -264,6 +274,12 @@ class ReplicaManager:
             self.waiting.notify(partition)
         if delete:
             self._logs.delete(TopicPartition(topic, index))
+
+    def directory_failed(self) -> None:
+        """A log directory went offline: who waits for one of its partitions is told so."""
+        for partition in self:
+            if partition.log.offline is not None:
+                self.waiting.notify(partition)
 
     # -- coordinators -----------------------------------------------------------------------
 
@@ -324,7 +340,10 @@ class _Replicated(Waiter):
             self._callback(ErrorCode.NOT_LEADER_OR_FOLLOWER)
             return True
         if not partition.acknowledged(ACKS_ALL, self._end_offset):
-            return False
+            if partition.log.offline is None:
+                return False
+            self._callback(ErrorCode.KAFKA_STORAGE_ERROR)
+            return True
         try:
             partition.require_enough_in_sync_after_append()
         except KafkaError as error:

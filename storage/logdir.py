@@ -45,28 +45,42 @@ class LogDirectory:
         "was_clean",
     )
 
+    def _begin(self, fs: FileSystem, path: str) -> None:
+        self._fs = fs
+        self.path = path
+        self.offline: str | None = None
+        self.meta: meta.Meta | None = None
+        self.was_clean = False
+        self._lock: meta.DirectoryLock | None = None
+        self._logs: dict[TopicPartition, Log] = {}
+        self.recovery_points: dict[TopicPartition, int] = {}
+        self.log_start_offsets: dict[TopicPartition, int] = {}
+        self.high_watermarks: dict[TopicPartition, int] = {}
+        self.cleaner_offsets: dict[TopicPartition, int] = {}  # first dirty ones; kept up to date
+        self._written: dict[str, dict[TopicPartition, int]] = {}  # checkpoints as last written
+
     def __init__(self, fs: FileSystem, path: str) -> None:
         """Make the directory if need be, and lock it.
 
         Raises LogDirectoryError when another broker has it or it is another's, and OSError.
         """
-        self._fs = fs
-        self.path = path
-        self.offline: str | None = None
-        self._logs: dict[TopicPartition, Log] = {}
+        self._begin(fs, path)
         _make(fs, path)
-        self._lock: meta.DirectoryLock | None = meta.DirectoryLock(fs, path)
+        self._lock = meta.DirectoryLock(fs, path)
         try:
             self.meta = meta.read_meta(fs, path)
             self.was_clean = meta.was_clean_shutdown(fs, path)
         except BaseException:
             self.unlock()
             raise
-        self.recovery_points: dict[TopicPartition, int] = {}
-        self.log_start_offsets: dict[TopicPartition, int] = {}
-        self.high_watermarks: dict[TopicPartition, int] = {}
-        self.cleaner_offsets: dict[TopicPartition, int] = {}  # first dirty ones; kept up to date
-        self._written: dict[str, dict[TopicPartition, int]] = {}  # checkpoints as last written
+
+    @classmethod
+    def out_of_reach(cls, fs: FileSystem, path: str, reason: str) -> "LogDirectory":
+        """One whose disk has failed before it could be opened; the others go on without it."""
+        directory = cls.__new__(cls)
+        directory._begin(fs, path)
+        directory.offline = f"the log directory {path} is offline: {reason}"
+        return directory
 
     # -- partitions -------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ methods are for the event loop.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import random
@@ -45,6 +46,8 @@ __all__ = ["LogDirectoryError", "LogManager"]
 log = logging.getLogger("kavka.storage.manager")
 
 SYNC_THREADS: Final = 4
+# What a dying disk says, while a wrong setting says something else and is to be put right.
+_DISK_FAILED: Final = frozenset({errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO})
 CLOSE_THREADS: Final = 4  # for each directory; they wait for the disk
 
 TopicConfigs = Callable[[str], TopicConfig]
@@ -92,16 +95,22 @@ class LogManager:
         None when neither they nor ``broker.id`` tell one. *Blocks*, shortly. Raises
         LogDirectoryError, a whole sentence for the user, after releasing what was locked.
         """
+        failed = "", ""
         try:
             for path in self._config.log_dirs:
                 try:
                     self._directories.append(LogDirectory(self._fs, os.path.abspath(path)))
                 except OSError as error:
                     reason = os.strerror(error.errno) if error.errno else str(error)
-                    raise LogDirectoryError(
-                        f"cannot use the log directory {path}: {reason}; give another one in "
-                        "log.dirs"
-                    ) from error
+                    if error.errno not in _DISK_FAILED:
+                        raise _unusable(path, reason) from error
+                    log.error("Log directory offline: %s path=%s", reason, path)
+                    self._directories.append(
+                        LogDirectory.out_of_reach(self._fs, os.path.abspath(path), reason)
+                    )
+                    failed = path, reason
+            if all(directory.offline for directory in self._directories):
+                raise _unusable(*failed)
             return meta.agree_on_broker_id(
                 {directory.path: directory.meta for directory in self._directories},
                 self._config.broker_id,
@@ -120,6 +129,8 @@ class LogManager:
                 {directory.path: directory.meta for directory in self._directories}, cluster_id
             )
         for directory in self._directories:
+            if directory.offline is not None:
+                continue
             directory.claim(broker_id, cluster_id, self._clock.wall_ms())
 
     async def start(self, topic_config: TopicConfigs) -> None:
@@ -142,6 +153,8 @@ class LogManager:
         found: list[Found] = []
         unwanted: list[str] = []
         for directory in self._directories:
+            if directory.offline is not None:
+                continue
             try:
                 directory.read_checkpoints()
                 live, to_delete = directory.scan()
@@ -291,11 +304,14 @@ class LogManager:
         topic_partition: TopicPartition,
         config: TopicConfig,
         topic_id: bytes = ZERO_TOPIC_ID,
+        *,
+        is_new: bool = True,
     ) -> Log:
         """The log of a partition; a new one goes to the directory with the fewest.
 
-        Raises KafkaError: INCONSISTENT_TOPIC_ID when what is there is of another topic with the
-        same name, KAFKA_STORAGE_ERROR.
+        A partition that is not new and not found may lie in a directory that is offline: it is
+        not begun again beside it, empty. Raises KafkaError: INCONSISTENT_TOPIC_ID when what is
+        there is of another topic with the same name, KAFKA_STORAGE_ERROR.
         """
         found = self._logs.get(topic_partition)
         if found is not None:
@@ -309,6 +325,11 @@ class LogManager:
         usable = [each for each in self._directories if each.offline is None]
         if not usable:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "all log directories are offline")
+        if not is_new and len(usable) < len(self._directories):
+            raise KafkaError(
+                ErrorCode.KAFKA_STORAGE_ERROR,
+                f"the log of {topic_partition} is not here, and a log directory is offline",
+            )
         directory = min(usable, key=lambda each: each.partition_count)
         try:
             loaded = self._load(Found(directory, topic_partition, config), topic_id)
@@ -451,6 +472,12 @@ class LogManager:
         log.warning("Checkpoint not written: %s path=%s", error, directory.path)
         directory.checkpoints_failed(names)
         self._note_error(directory, error)
+
+
+def _unusable(path: str, reason: str) -> LogDirectoryError:
+    return LogDirectoryError(
+        f"cannot use the log directory {path}: {reason}; give another one in log.dirs"
+    )
 
 
 def _close_logs(logs: list[Log]) -> bool:

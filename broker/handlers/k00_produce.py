@@ -295,6 +295,7 @@ class ProduceWaiter(Waiter):
             try:
                 partition.require_leader()
                 if not partition.acknowledged(self._acks, append.end_offset):
+                    partition.require_online()  # else it never will be
                     still.append(append)
                 elif self._acks == ACKS_ALL:
                     partition.require_enough_in_sync_after_append()
