@@ -43,6 +43,7 @@ SETTINGS: Final = frozenset(
 CHECK_INTERVAL: Final = 1.0  # seconds between two measurements …
 FULL_INTERVAL: Final = 0.1  # … and when something is full
 _NO_SPACE: Final = KEPT_FREE + (1 << 16)  # bytes; a volume with less counts as full
+_NEAR: Final = 8  # allocations are followed when less than this part of a volume is left
 _AT_ONCE: Final = 20  # logs looked at before the loop gets its turn
 
 
@@ -78,7 +79,9 @@ class CapacityGuard(Capacity):
         self._clock = clock
         self._budget = Gauge("capacity.budget.bytes", watched_at_100=True)
         self._directories: dict[str, Gauge] = {}  # by path
-        self._allocated: dict[str, int] = {}  # bytes of each when it was last measured
+        # Bytes of each when it was last looked at; only of those that may soon be full: adding
+        # up ten thousand logs takes some milliseconds.
+        self._allocated: dict[str, int] = {}
         self._checking = asyncio.Lock()
         self._wake: asyncio.Event | None = None
         self._running: asyncio.Task[None] | None = None
@@ -210,7 +213,9 @@ class CapacityGuard(Capacity):
             if space is not None:
                 gauge = self._directories[directory.path]
                 gauge.used, gauge.total = space.total - space.free, space.total
-                self._allocated[directory.path] = _allocated(directory)
+                self._allocated.pop(directory.path, None)
+                if gauge.room(self._rules) < gauge.total // _NEAR:
+                    self._allocated[directory.path] = _allocated(directory)
                 self._tell_of_no_space(directory.path, space.free)
         self._judge()
         if self._full or self._no_space:
@@ -253,10 +258,10 @@ class CapacityGuard(Capacity):
             if gauge is None:
                 continue
             used = gauge.used
-            if gauge.total:
-                allocated = _allocated(directory)
-                used += max(allocated - self._allocated[directory.path], 0)
-                self._allocated[directory.path] = allocated
+            before = self._allocated.get(directory.path)
+            if before is not None:
+                self._allocated[directory.path] = allocated = _allocated(directory)
+                used += max(allocated - before, 0)
             self._update(gauge, Usage(used, gauge.total), anew)
         self._update(self._budget, Usage(total, rules.budget_bytes), anew)
         self.credit = credit(self._gauges(), rules)

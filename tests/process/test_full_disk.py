@@ -19,8 +19,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from kavka.protocol.records.batch import Record, build_batch
 from tests.broker_process import BrokerProcess, wait_for
 from tests.clients.test_confluent import create
+from tests.wire import WireClient
 
 SIZE = 64 << 20
 VALUE = b"x" * 10_000
@@ -183,6 +185,15 @@ def test_producers_are_refused_until_a_topic_is_deleted(disk: SmallDisk) -> None
     again = send(broker, "small", 1, first=100)
     assert {error.code() for error in again.errors} == {KafkaError.POLICY_VIOLATION}
     assert read(broker, "small").keys() == set(range(10))
+    with WireClient(broker.port) as client:
+        batch = build_batch([Record(0, 1_700_000_000_000, None, b"value", ())], base_offset=0)
+        for version in (3, 7, 8):
+            [topic] = client.produce("small", batch, version=version).responses
+            [result] = topic.partition_responses
+            assert result.error_code == KafkaError.POLICY_VIOLATION
+            if version >= 8:
+                for part in (str(disk.path), "% full", "capacity.threshold.percent=95"):
+                    assert result.error_message and part in result.error_message
     assert "capacity threshold reached" in broker.log().lower()
 
     delete(broker, "big")
