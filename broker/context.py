@@ -1,9 +1,11 @@
 """What a handler may reach: the broker's parts under one roof."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
+from kavka.config.limits import CONVERSIONS_AT_ONCE_MAX
+
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Mapping
 
     from kavka.broker.configs import Configs
@@ -39,6 +41,7 @@ class Broker:
         "config",
         "configs",
         "controller",
+        "converting",
         "fetch_sessions",
         "groups",
         "logs",
@@ -77,6 +80,7 @@ class Broker:
         self.config = config
         self.clock = clock
         self.authorizer = None
+        self.converting = asyncio.Semaphore(CONVERSIONS_AT_ONCE_MAX)  # held by who unpacks batches
         self.api_versions_bodies: dict[int, bytes] = {}  # by version; see k18_api_versions
         self.advertised_endpoints: Mapping[str, tuple[str, int]] = {}
 

@@ -40,14 +40,16 @@ LISTEN_BACKLOG: Final = 4096
 
 # -- records -------------------------------------------------------------------------------
 
-DECOMPRESSED_BATCH_BYTES_MAX: Final = 256 * MIB
+DECOMPRESSED_BATCH_BYTES_MAX: Final = 128 * MIB
 """What one compressed batch may unpack to where the broker must look inside."""
 
-RECORDS_PER_BATCH_MAX: Final = 2**31 - 1
-"""Offsets within a batch are INT32 deltas."""
+CONVERTED_RECORDS_MAX: Final = 1_000_000
+"""Records of one batch where the broker must look at each for a client; that takes seconds. A few
+hundred bytes of zstd can hold a hundred times as many."""
 
-HEADERS_PER_RECORD_MAX: Final = 10_000
-"""Headers of a record where the broker must look inside."""
+CONVERSIONS_AT_ONCE_MAX: Final = 2
+"""Batches being unpacked and converted at the same time; each takes a few times its unpacked
+size. Others wait."""
 
 FETCH_BYTES_MAX: Final = 64 * MIB
 """Largest fetch answer whatever the client asked for (Kafka 2.5's fetch.max.bytes is 55 MiB)."""

@@ -40,9 +40,10 @@ async def convert_reads(
             assert isinstance(current.records, FetchSlice)
             offset = current.entry.fetch_offset
             try:
-                data, next_offset = await broker.loop.run_in_executor(
-                    None, _convert, current.records, options.magic, offset
-                )
+                async with broker.converting:
+                    data, next_offset = await broker.loop.run_in_executor(
+                        None, _convert, current.records, options.magic, offset
+                    )
             except KafkaError as error:
                 current = PartitionRead(read.entry, read.partition)
                 current.error = error.code

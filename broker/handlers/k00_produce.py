@@ -341,9 +341,10 @@ def _convert_first(
                     continue
                 assert append.rules is not None
                 try:
-                    append.validated = await broker.loop.run_in_executor(
-                        None, _convert, append.data, append.rules, now_ms, version
-                    )
+                    async with broker.converting:
+                        append.validated = await broker.loop.run_in_executor(
+                            None, _convert, append.data, append.rules, now_ms, version
+                        )
                 except KafkaError as error:
                     _fail(append, error, version)
             _append_all(broker, request, body, appends)

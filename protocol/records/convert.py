@@ -3,8 +3,9 @@
 Plain functions without state, slow by nature: the caller runs them off the event loop.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from kavka.config.limits import CONVERTED_RECORDS_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.records import batch as v2
 from kavka.protocol.records.batch import (
@@ -37,6 +38,7 @@ from kavka.protocol.records.validate import (
     invalid,
     settle_timestamp,
     too_large,
+    too_many_records,
 )
 
 
@@ -77,8 +79,12 @@ def _outer_codec(buf: Buffer) -> int:
 
 def _all_records(buf: Buffer, limit: int) -> Iterator[Record]:
     """The records of all sets and batches; ``limit`` is one for what all of them unpack to."""
+    count = 0
     for pos, size, magic in iter_batches(buf):
         for record in read_records(buf, pos, size, magic, limit):
+            count += 1
+            if count > CONVERTED_RECORDS_MAX:
+                raise too_many_records()
             limit -= MIN_RECORD_SIZE + len(record.key or b"") + len(record.value or b"")
             if limit < 0:
                 raise KafkaError(ErrorCode.CORRUPT_MESSAGE, "the message sets unpack to too much")
@@ -141,7 +147,9 @@ def convert_append(
     try:
         entries = list(iter_batches(data))
         if all(magic >= 2 for _, _, magic in entries):
-            batches = [_convert_batch(data[p : p + size], rules, now_ms) for p, size, _ in entries]
+            batches = _convert_batches(
+                [data[p : p + size] for p, size, _ in entries], rules, now_ms
+            )
         else:
             batches = [_convert_message_sets(data, entries, rules, now_ms)]
     except KafkaError as error:
@@ -151,12 +159,25 @@ def convert_append(
     return ValidatedAppend(batches, now_ms if append_time else NO_TIMESTAMP)
 
 
+def _convert_batches(
+    views: Sequence[memoryview], rules: AppendRules, now_ms: int
+) -> list[tuple[BatchHeader, memoryview]]:
+    """Record batches whose headers are already known to be right, within one limit for all."""
+    if sum(read_header(view).records_count for view in views) > CONVERTED_RECORDS_MAX:
+        raise too_many_records()
+    room = rules.decompressed_limit
+    batches: list[tuple[BatchHeader, memoryview]] = []
+    for view in views:
+        payload = records_payload(view, 0, read_header(view), room)
+        room -= len(payload)
+        batches.append(_convert_batch(view, payload, rules, now_ms))
+    return batches
+
+
 def _convert_batch(
-    data: memoryview, rules: AppendRules, now_ms: int
+    data: memoryview, payload: bytes, rules: AppendRules, now_ms: int
 ) -> tuple[BatchHeader, memoryview]:
-    """One record batch whose header is already known to be right."""
     header = read_header(data)
-    payload = records_payload(data, 0, header, rules.decompressed_limit)
     facts = check_records(payload, header, rules, now_ms)
     codec = header.codec if rules.codec is None else rules.codec
     if facts.sequential and codec == header.codec:
@@ -249,6 +270,8 @@ def _down_convert_batch(buf: Buffer, pos: int, magic: int, fetch_offset: int, li
     header = read_header(buf, pos)
     if header.is_control:
         return b""
+    if header.records_count > CONVERTED_RECORDS_MAX:
+        raise too_many_records()
     codec = header.codec
     if codec == ZSTD:
         raise KafkaError(

@@ -15,9 +15,10 @@ walk or conversion from message formats 0 and 1 is only marked (:attr:`needs_con
 :func:`kavka.protocol.records.convert.convert_append` to do off the event loop.
 """
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from kavka.config.limits import DECOMPRESSED_BATCH_BYTES_MAX
+from kavka.config.limits import CONVERTED_RECORDS_MAX, DECOMPRESSED_BATCH_BYTES_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.records.batch import (
     CODEC_MASK,
@@ -183,6 +184,13 @@ def too_large(size: int, rules: AppendRules) -> KafkaError:
     )
 
 
+def too_many_records() -> KafkaError:
+    return KafkaError(
+        ErrorCode.MESSAGE_TOO_LARGE,
+        f"more than {CONVERTED_RECORDS_MAX} records of one partition would have to be looked at",
+    )
+
+
 def _check_header(header: BatchHeader, data: memoryview, size: int, rules: AppendRules) -> None:
     """All checks of a client's record batch that need its header and checksum only."""
     if header.base_offset != 0:
@@ -293,7 +301,9 @@ def _validate_several(
     data: memoryview, rules: AppendRules, now_ms: int, produce_version: int
 ) -> ValidatedAppend:
     """Anything but exactly one whole record batch: old clients, cut tails, nonsense."""
-    entries = list(iter_batches(data))
+    entries = list(islice(iter_batches(data), CONVERTED_RECORDS_MAX + 1))
+    if len(entries) > CONVERTED_RECORDS_MAX:
+        raise too_many_records()
     _check_version_rules(entries, produce_version)
     checked: list[tuple[BatchHeader, memoryview]] = []
     for pos, size, magic in entries:

@@ -228,6 +228,37 @@ def test_needs_down_conversion(magic: int, expected: bool) -> None:
     assert not needs_down_conversion(build_message_set(records(), 0), 0)
 
 
+@pytest.mark.parametrize("magic", [0, 1, 2])
+def test_records_to_be_looked_at_are_counted(magic: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("convert", "validate"):
+        monkeypatch.setattr(f"kavka.protocol.records.{module}.CONVERTED_RECORDS_MAX", 6)
+
+    def data(count: int) -> bytes:
+        if magic == 2:
+            return build_batch(records(count), base_offset=0, codec=1)
+        return build_message_set(records(count), magic, codec=1)
+
+    rules = {"codec": 0}  # so that all have to be unpacked
+    assert append(data(6), **rules).batches
+    assert append(data(3) + data(3), **rules).batches
+    for too_many in (data(7), data(3) + data(4)):
+        assert refused(too_many, **rules).code is ErrorCode.MESSAGE_TOO_LARGE
+    plain = build_message_set(records(7), min(magic, 1))
+    assert refused(plain, **rules).code is ErrorCode.MESSAGE_TOO_LARGE
+    if magic:
+        with pytest.raises(KafkaError) as caught:
+            down_convert(build_batch(records(7), base_offset=0, codec=1), 0, 0, 1000)
+        assert caught.value.code is ErrorCode.MESSAGE_TOO_LARGE
+
+
+def test_all_batches_of_an_append_share_the_limit() -> None:
+    batch = build_batch(records(3), base_offset=0, codec=1)
+    size = len(b.records_payload(batch, 0, read_header(batch), 1000))
+    assert append(batch * 2, codec=0, decompressed_limit=2 * size).batches
+    error = refused(batch * 2, codec=0, decompressed_limit=2 * size - 1)
+    assert error.code is ErrorCode.CORRUPT_MESSAGE
+
+
 def test_limit_of_a_conversion() -> None:
     data = build_batch([Record(0, T, None, bytes(100_000))], base_offset=0, codec=1)
     with pytest.raises(KafkaError) as caught:
