@@ -2,6 +2,7 @@
 
 from struct import Struct
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from kavka.protocol.errors import KafkaError
 from kavka.protocol.records.batch import (
@@ -22,6 +23,7 @@ from kavka.storage.segment import MAX_RELATIVE_OFFSET, Segment
 _CHUNK: Final = 1 << 20  # bytes read at a time past the recovery point
 _HOP: Final = 1 << 13  # and below it
 _LENGTH: Final = Struct(">i")
+_CRC: Final = Struct(">I")
 
 
 class Cut(NamedTuple):
@@ -68,7 +70,7 @@ class SegmentRecovery:
             if batch is None:
                 break
             if batch.last_offset >= recovery_point:
-                if batch.header is not None and not reader.checksum_ok(batch):
+                if not reader.checksum_ok(batch):
                     reason = "the checksum of a batch does not match"
                     break
                 self.bytes += batch.size
@@ -170,9 +172,16 @@ class BatchReader:
         return BatchPosition(position, size, offset, offset, timestamp, None), ""
 
     def checksum_ok(self, batch: BatchPosition) -> bool:
-        """Whether the CRC of a v2 batch holds."""
+        """Whether the CRC of a batch holds.
+
+        Of the old formats', too: a v2 batch of which only the first bytes were written looks like
+        one of format 0.
+        """
         at = self._need(batch.position, batch.size, _CHUNK)
-        return crc_ok(self._chunk, at, batch.size)
+        if batch.header is not None:
+            return crc_ok(self._chunk, at, batch.size)
+        crc: int = _CRC.unpack_from(self._chunk, at + LOG_OVERHEAD)[0]
+        return crc32(self._chunk[at + MAGIC_OFFSET : at + batch.size]) == crc
 
     def data_end(self, position: int) -> int:
         """Where the last byte from ``position`` on is that is not zero; ``position`` for none."""
