@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import random
+from collections.abc import Collection
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -113,7 +114,7 @@ class _Loader:
     def clear_leftovers(self) -> list[int]:
         """Remove what interrupted work left; return base offsets of complete ``.log.swap``."""
         cleaned: list[int] = []
-        swaps: list[int] = []
+        swaps: list[tuple[int, str]] = []
         for name in sorted(self.names):
             stem, suffix = split_suffix(name)
             found = parse_segment_file(stem)
@@ -124,13 +125,12 @@ class _Loader:
             elif suffix == CLEANED_SUFFIX:
                 cleaned.append(found[0])
             elif suffix == SWAP_SUFFIX:
-                for index in INDEX_SUFFIXES:
-                    self.remove(segment_file(found[0], index))
-                if found[1] == LOG_SUFFIX:
-                    swaps.append(found[0])
-        # A .cleaned beside a .swap is the rest of a split that did not get to its end.
-        first_cleaned = min(cleaned, default=None)
-        valid = [base for base in swaps if first_cleaned is None or base < first_cleaned]
+                swaps.append(found)
+        # A .swap with a .cleaned beside it is not valid yet, and what it is made from is whole.
+        first_cleaned = min(cleaned, default=NEVER)
+        swaps = [found for found in swaps if found[0] < first_cleaned]
+        valid = [base for base, suffix in swaps if suffix == LOG_SUFFIX]
+        self.drop_indexes({base for base, _ in swaps})
         for name in sorted(self.names):
             stem, suffix = split_suffix(name)
             found = parse_segment_file(stem)
@@ -139,6 +139,31 @@ class _Loader:
             ):
                 self.remove(name)
         return valid
+
+    def drop_indexes(self, bases: Collection[int]) -> None:
+        """Remove index files, the offset index first: while that is missing, a transaction index
+        that is missing too is not taken for one without entries."""
+        names = [segment_file(base, INDEX_SUFFIX) for base in bases]
+        if not self.names.isdisjoint(names):
+            for name in names:
+                self.remove(name)
+            self.fs.sync_dir(self.directory)
+        for base in bases:
+            self.remove(segment_file(base, TIME_INDEX_SUFFIX))
+            self.remove(segment_file(base, TXN_INDEX_SUFFIX))
+
+    def save_indexes(self, segment: Segment) -> None:
+        """Write indexes that no later flush writes: on disk, the offset index last."""
+        if segment.max_timestamp >= 0:
+            segment.time_index.maybe_append(segment.max_timestamp, segment.max_timestamp_offset)
+        segment.time_index.write_out()
+        segment.txn_index.write_out()
+        for file in segment.index_files():
+            self.fs.fdatasync(file)
+        self.fs.sync_dir(self.directory)
+        segment.write_indexes()
+        segment.offset_index.sync()
+        self.fs.sync_dir(self.directory)
 
     # -- segments -----------------------------------------------------------------------------
 
@@ -221,7 +246,8 @@ class _Loader:
             for segment in replaced:
                 self.discard(segment)
                 kept.remove(segment)
-            swap.write_indexes()
+            # This syncs the directory: what is discarded must not come back beside the new one.
+            self.save_indexes(swap)
             swap.rename("")
             kept.append(swap)
             log.info(
@@ -246,14 +272,18 @@ class _Loader:
         Nothing follows a segment that had to be cut: later ones are deleted.
         """
         self.replay_to(segments, first.base_offset)
-        if not only:
+        if only:
+            self.drop_indexes([first.base_offset])
+        else:
             # The file may be older than a truncation; what is right of it is found again.
             self.epochs.truncate_from_end(first.base_offset)
         for segment in segments.reaching(first.base_offset):
             following = None if only else segments.after(segment)
             cut = self.recovery.recover(segment, recovery_point)
-            segment.write_indexes()
-            if not only:
+            if only:
+                self.save_indexes(segment)
+            else:
+                segment.write_indexes()
                 self.producers.take_snapshot()
             if cut is None and following is not None and self.is_torn(following):
                 cut = Cut(segment.size, self.producers.end_offset, 0, "its end is missing")
@@ -361,13 +391,16 @@ def load_log(
     loader.load_epochs()
     segments = loader.load_segments()
     doubtful = NEVER
+    # Where a segment begins at the recovery point, the end of the one before it may be in doubt:
+    # its records are on disk, but not that it was cut to them, nor its indexes.
+    last_flushed = max(recovery_point - 1, 0)
     if len(segments) and not clean:
-        doubtful = segments.floor(recovery_point).base_offset
+        doubtful = segments.floor(last_flushed).base_offset
     if swaps:
         segments = loader.complete_swaps(segments, swaps)
     loader.check_indexes(segments, doubtful)
     if len(segments) and not clean:
-        loader.recover_from(segments, segments.floor(recovery_point), recovery_point)
+        loader.recover_from(segments, segments.floor(last_flushed), recovery_point)
     end_offset = _find_end(loader, segments) if len(segments) else log_start_offset
     if len(segments) and end_offset < log_start_offset:
         log.warning(
