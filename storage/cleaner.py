@@ -270,16 +270,21 @@ class Cleaner:
         """Take in what became of a pass; whether it came to its end."""
         topic_partition = ended.log.topic_partition
         del self._running[topic_partition]
-        if ended.aborted.is_set() or isinstance(outcome, CleaningAborted):
+        called_off = ended.aborted.is_set() or isinstance(outcome, CleaningAborted)
+        if not isinstance(outcome, CleanedLog):
+            called_off = called_off or ended.overtaken
+            if not called_off:
+                self._failed(ended, outcome)
+                return False
+        if called_off:
             log.info("Cleaning called off partition=%s", topic_partition)
             return False
-        if not isinstance(outcome, CleanedLog):
-            self._failed(ended, outcome)
-            return False
+        assert isinstance(outcome, CleanedLog)
         self._deaths.pop(topic_partition, None)
         self.last_result = outcome
         self._logs.note_cleaned(topic_partition, outcome.end_offset)
-        ended.log.drop_old_snapshots()
+        with contextlib.suppress(KafkaError):  # the log is offline then, and its owner knows
+            ended.log.drop_old_snapshots()
         if outcome.keyless:
             log.warning(
                 "Records without a key were dropped partition=%s records=%d",

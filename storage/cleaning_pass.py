@@ -112,6 +112,12 @@ class CleaningPass:
         self.aborted.set()
         self._worker.interrupt()
 
+    @property
+    def overtaken(self) -> bool:
+        """Whether segments that were still to be read are no longer in the log."""
+        segments = self.log.segments
+        return any(segments.position_of([each]) is None for each in self._segments.values())
+
     def run(self, on_loop: OnLoop) -> CleanedLog:
         """Do it. *Blocks.* Raises CleaningAborted and CleaningFailed."""
         with contextlib.closing(self._worker.run(self.job, self.aborted)) as events:
@@ -133,14 +139,11 @@ class CleaningPass:
             raise
         self._sync(directory)
         on_loop(lambda: self._finish(swap))
-        self._sync(directory)
-        on_loop(lambda: self._remove_old(swap))
 
     def _swap(self, group: CleanedGroup) -> Swap:
         job, base_offset = self.job, group.sources[0]
-        following = [
-            base for base in (*self._segments, job.first_uncleanable) if base > group.sources[-1]
-        ]
+        last = group.sources[-1]
+        following = [base for base in (*self._segments, job.first_uncleanable) if base > last]
         new = Segment(
             self._fs,
             job.directory,
@@ -178,14 +181,15 @@ class CleaningPass:
             swap.commit()
         except OSError as error:
             raise self._failed(error, fatal=True) from error
+        for each in swap.old:
+            del self._segments[each.base_offset]
 
     def _finish(self, swap: Swap) -> None:
         try:
             swap.finish()
         except OSError as error:
             raise self._failed(error, fatal=True) from error
-
-    def _remove_old(self, swap: Swap) -> None:
+        # Should the last name be lost, recovery finds the ``.swap``, and needs nothing else.
         delay = self.log.config.file_delete_delay_ms
         self._remove_segments(
             [SegmentDeletion(each, swap.end_offset, _REASON, delay) for each in swap.old]

@@ -1,6 +1,6 @@
 """Putting a cleaned segment in the place of those it was made from, so that no crash can harm.
 
-Steps, each of them on disk before the next (the caller syncs the directory in between):
+Steps, the first two of them on disk before the next (the caller syncs the directory):
 
 1. :meth:`Swap.begin`: ``.cleaned`` → ``.swap``. A crash before its end changes nothing: recovery
    removes ``.cleaned`` files, and a ``.swap`` that has one beside it. From here on recovery puts
