@@ -213,7 +213,10 @@ class Log(ShrinkingLog):
     ) -> None:
         completed = self.producers.update(header, first_offset, header.max_timestamp, marker)
         if completed is not None and completed.aborted:
-            segment.txn_index.append(completed)
+            try:
+                segment.txn_index.append(completed)
+            except OSError as error:  # it is in the log already
+                raise self._failed(error, "index an aborted transaction of", fatal=True) from error
 
     # -- segments ---------------------------------------------------------------------------
 

@@ -57,6 +57,8 @@ class ShrinkingLog(LogState):
             if self.swap is not None:
                 self.swap.on_truncate(offset)
             deletions = self._rename_from(offset + 1)
+            if deletions:  # or a crash leaves a gap between what is cut and what comes back
+                self._fs.sync_dir(self.directory)
         except OSError as error:
             raise self._failed(error, "truncate") from error
         try:
