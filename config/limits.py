@@ -118,3 +118,6 @@ costs some 400 bytes."""
 
 FETCH_SESSION_PARTITIONS_MAX: Final = 1_000_000
 """Partitions that all incremental fetch sessions remember; beyond it fetches get no session."""
+
+GROUP_MEMBERS_BYTES_MAX: Final = 256 * MIB
+"""What the members of all groups hold together: subscriptions, assignments, names."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from kavka.broker.groups import records
+from kavka.broker.groups.budget import MemberBudget
 from kavka.broker.groups.core import GroupState
 from kavka.broker.groups.group import Group
 from kavka.broker.groups.journal import Journal, group_error
@@ -97,6 +98,7 @@ class GroupCoordinator:
             logger=log,
         )
         self.offsets = OffsetKeeper(self, self._journal, clock, call_later)
+        self._budget = MemberBudget(self.groups, limits.GROUP_MEMBERS_BYTES_MAX)
 
     @classmethod
     def create(cls, broker: "Broker") -> "GroupCoordinator":
@@ -281,6 +283,13 @@ class GroupCoordinator:
             error = ErrorCode.INVALID_SESSION_TIMEOUT
         if error is ErrorCode.NONE and not _can_be_stored(join):
             error = ErrorCode.INVALID_REQUEST
+        if error is ErrorCode.NONE and not self._budget.admits(join, self._clock.monotonic()):
+            log.warning(
+                "A member is refused, the members of all groups hold too much group=%.128s "
+                "client=%.128s host=%s bytes=%d",
+                *(group_id, join.client_id, join.client_host, limits.GROUP_MEMBERS_BYTES_MAX),
+            )
+            error = ErrorCode.COORDINATOR_NOT_AVAILABLE  # to be tried again
         if error is not ErrorCode.NONE:
             waiter(JoinResult(error, join.member_id))
             return
