@@ -148,6 +148,7 @@ class ShrinkingLog(LogState):
             for segment in reversed(segments):
                 if segment.suffix == DELETED_SUFFIX:
                     segment.rename("")
+            self._fs.sync_dir(self.directory)
         except OSError:
             self.go_offline(error, f"a truncation of {self.topic_partition} failed half-way")
 
