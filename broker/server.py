@@ -167,6 +167,7 @@ class Server:
         broker.replicas = ReplicaManager(
             broker.node_id, log_manager, broker.metadata, topic_config, broker.waiting, clock
         )
+        log_manager.mover.on_moved = broker.replicas.log_moved
         broker.capacity = broker.replicas.capacity = CapacityGuard(
             config, log_manager, self.fs, clock
         )

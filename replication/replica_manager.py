@@ -281,6 +281,18 @@ class ReplicaManager:
             if partition.log.offline is not None:
                 self.waiting.notify(partition)
 
+    def log_moved(self, old: Log, new: Log) -> None:
+        """A partition has moved to another log directory."""
+        partition = self.find(*new.topic_partition)
+        if partition is None or partition.log is not old:
+            return
+        partition.log = new
+        if partition.is_leader:
+            partition.advance_high_watermark()
+            if partition.flush_due:
+                self._request_flush(partition)
+        self.waiting.notify(partition)
+
     # -- coordinators -----------------------------------------------------------------------
 
     def subscribe_leadership(

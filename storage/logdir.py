@@ -118,14 +118,14 @@ class LogDirectory:
             if name in _NOT_OURS or name.startswith("."):
                 continue
             found = parse_directory(name)
-            if found is None or found.kind == "future":
+            if found is None:
                 stat = self._fs.stat(path)
                 if stat is not None and stat.is_dir:
                     log.warning(
                         "A directory is left alone, its name is not that of a partition path=%s",
                         path,
                     )
-            elif found.kind == "delete":
+            elif found.kind in ("delete", "future"):  # a copy that was not completed
                 to_delete.append(path)
             else:
                 live.append(found.topic_partition)

@@ -33,7 +33,8 @@ from kavka.storage.log import Log, SegmentDeletion
 from kavka.storage.log_state import LogState
 from kavka.storage.logdir import LogDirectory
 from kavka.storage.meta import LogDirectoryError
-from kavka.storage.names import deletion_directory
+from kavka.storage.moves import Move, Mover
+from kavka.storage.names import deletion_directory, future_directory
 from kavka.storage.open_files import OpenFiles
 from kavka.storage.recovery import Loaded, Recovery, load_log
 from kavka.storage.removal import Remover
@@ -45,6 +46,7 @@ __all__ = ["LogDirectoryError", "LogManager"]
 
 log = logging.getLogger("kavka.storage.manager")
 
+_WISHES: Final = 10_000  # directories remembered for partitions that are not there yet
 SYNC_THREADS: Final = 4
 # What a dying disk says, while a wrong setting says something else and is to be put right.
 _DISK_FAILED: Final = frozenset({errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO})
@@ -80,6 +82,8 @@ class LogManager:
         self._flusher: Flusher | None = None
         self._remover: Remover | None = None
         self.upkeep = Upkeep(self, config, self._clock)
+        self.mover = Mover(self, config, self._fs, self._clock)
+        self._preferred: dict[TopicPartition, str] = {}  # directories for partitions to come
         self.cleaner: Cleaner | None = None
         """Compacts; None when ``log.cleaner.enable`` is off."""
         if config.get_bool("log.cleaner.enable"):
@@ -159,7 +163,7 @@ class LogManager:
                 directory.read_checkpoints()
                 live, to_delete = directory.scan()
             except OSError as error:
-                self._directory_failed(directory, error)
+                self.directory_failed(directory, error)
                 continue
             found += (Found(directory, each, topic_config(each.topic)) for each in live)
             unwanted += to_delete
@@ -169,7 +173,7 @@ class LogManager:
             found, self._load, self._config.get_int("num.recovery.threads.per.data.dir")
         ):
             if isinstance(loaded, OSError):
-                self._directory_failed(one.directory, loaded)
+                self.directory_failed(one.directory, loaded)
                 continue
             self._adopt(one.directory, loaded.log)
             high_watermark = one.directory.high_watermarks.get(one.topic_partition, 0)
@@ -180,7 +184,7 @@ class LogManager:
                 try:
                     await loop.run_in_executor(None, directory.clear_clean_mark)
                 except OSError as error:
-                    self._directory_failed(directory, error)
+                    self.directory_failed(directory, error)
         if found:
             log.info(
                 "Logs loaded partitions=%d seconds=%.3f segments_recovered=%d bytes_recovered=%d "
@@ -242,6 +246,7 @@ class LogManager:
         if self.cleaner is not None:
             await self.cleaner.stop()
         await self.upkeep.end()
+        await self.mover.stop()
         self.remover.cancel()
         idle = loop.create_future()
         self.flusher.when_idle(lambda: idle.set_result(None))
@@ -331,6 +336,8 @@ class LogManager:
                 f"the log of {topic_partition} is not here, and a log directory is offline",
             )
         directory = min(usable, key=lambda each: each.partition_count)
+        wanted = self._preferred.pop(topic_partition, None)
+        directory = next((each for each in usable if each.path == wanted), directory)
         try:
             loaded = self._load(Found(directory, topic_partition, config), topic_id)
         except OSError as error:
@@ -354,6 +361,14 @@ class LogManager:
         except OSError as error:
             self._note_error(directory, error)
             raise storage_error(error, f"delete {topic_partition} in {directory.path}") from error
+        self.mover.cancel(topic_partition)
+        self._forget(gone, directory)
+        self.remover.remove_directory(target, gone.config.file_delete_delay_ms / 1000)
+        log.info("Partition deleted partition=%s bytes=%d", topic_partition, gone.size)
+        return True
+
+    def _forget(self, gone: Log, directory: LogDirectory) -> None:
+        topic_partition = gone.topic_partition
         gone.abandon()
         del self._logs[topic_partition], self._homes[topic_partition]
         self.upkeep.forget(gone)
@@ -371,9 +386,91 @@ class LogManager:
         self._checkpoint(
             directory, (RECOVERY_POINTS, LOG_START_OFFSETS, HIGH_WATERMARKS, CLEANER_OFFSETS)
         )
-        self.remover.remove_directory(target, gone.config.file_delete_delay_ms / 1000)
-        log.info("Partition deleted partition=%s bytes=%d", topic_partition, gone.size)
-        return True
+
+    # -- moving -----------------------------------------------------------------------------
+
+    def move(self, topic_partition: TopicPartition, path: str) -> None:
+        """Begin to move a partition to the directory ``path``; nothing happens if it is there.
+
+        Raises KafkaError: LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR when either directory is
+        offline, INVALID_TOPIC_EXCEPTION when the name of the copy would be too long,
+        REPLICA_NOT_AVAILABLE when there is no such partition yet (it will be made there).
+        """
+        target = next((each for each in self._directories if each.path == path), None)
+        if target is None:
+            raise KafkaError(ErrorCode.LOG_DIR_NOT_FOUND, f"{path} is not one of log.dirs")
+        current = self._logs.get(topic_partition)
+        for offline in (target.offline, None if current is None else current.offline):
+            if offline is not None:
+                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, offline)
+        name = future_directory(topic_partition, self._unique())
+        if current is None:
+            if len(self._preferred) < _WISHES:
+                self._preferred[topic_partition] = path
+            raise KafkaError(ErrorCode.REPLICA_NOT_AVAILABLE)
+        if self.mover.target_of(topic_partition) == path:
+            return
+        self.mover.cancel(topic_partition)
+        if self._homes[topic_partition] is target:
+            return
+        first = current.segments.first.base_offset
+        try:
+            future = self._load_moved(current, os.path.join(path, name), first)
+        except OSError as error:
+            self._note_error(target, error)
+            raise storage_error(error, f"move {topic_partition} to {path}") from error
+        self.mover.begin(current, future, target)
+
+    def _load_moved(self, current: Log, path: str, log_start_offset: int) -> Log:
+        return load_log(
+            current.topic_partition,
+            path,
+            current.config,
+            fs=self._fs,
+            clock=self._clock,
+            rng=self._random,
+            open_files=self._open_files,
+            producer_expiration_ms=self._config.get_int("transactional.id.expiration.ms"),
+            log_start_offset=log_start_offset,
+            topic_id=current.topic_id,
+        ).log
+
+    def finish_move(self, move: Move) -> None:
+        """Put the copy in the place of the partition. *Blocks* while the last of it is synced.
+
+        After a crash half-way both directories are complete, and the start asks for one to be
+        taken away. Raises KafkaError KAFKA_STORAGE_ERROR and OSError.
+        """
+        current, future, target = move.current, move.future, move.target
+        topic_partition = move.topic_partition
+        home = self._homes[topic_partition]
+        if self.cleaner is not None:
+            self.cleaner.on_deleted(topic_partition)
+        self.mover.catch_up(move)
+        future.restore_high_watermark(current.high_watermark)
+        future.close()
+        final = target.partition_path(topic_partition)
+        gone = os.path.join(home.path, deletion_directory(topic_partition, self._unique()))
+        self._fs.rename(future.directory, final)
+        try:
+            self._fs.sync_dir(target.path)
+            self._fs.rename(current.directory, gone)
+        except OSError:
+            self._fs.rename(final, future.directory)
+            raise
+        try:
+            moved = self._load_moved(current, final, current.log_start_offset)
+        except OSError as error:
+            self.directory_failed(target, error)
+            current.go_offline(error, str(target.offline))
+            raise
+        moved.restore_high_watermark(current.high_watermark)
+        self._forget(current, home)
+        self._adopt(target, moved)
+        self._checkpoint(target, (RECOVERY_POINTS, LOG_START_OFFSETS, HIGH_WATERMARKS))
+        self.remover.remove_directory(gone, current.config.file_delete_delay_ms / 1000)
+        if self.mover.on_moved is not None:
+            self.mover.on_moved(current, moved)
 
     def _unique(self) -> str:
         return f"{self._random.getrandbits(128):032x}"
@@ -394,13 +491,14 @@ class LogManager:
         return None if home is None else home.path
 
     def _storage_failed(self, failed: LogState, error: OSError) -> None:
-        self._directory_failed(self._homes[failed.topic_partition], error)
+        self.directory_failed(self._homes[failed.topic_partition], error)
 
     def _note_error(self, directory: LogDirectory, error: OSError) -> None:
         if not is_passing(error):
-            self._directory_failed(directory, error)
+            self.directory_failed(directory, error)
 
-    def _directory_failed(self, directory: LogDirectory, error: OSError) -> None:
+    def directory_failed(self, directory: LogDirectory, error: OSError) -> None:
+        """Take a directory offline, and its logs with it; its owner is told once."""
         if directory.offline is not None:
             return
         reason = os.strerror(error.errno) if error.errno else str(error)
@@ -414,6 +512,9 @@ class LogManager:
         )
         for each in directory.logs:
             each.go_offline(error, directory.offline)
+        for move in self.mover:
+            if move.target is directory:
+                move.future.go_offline(error, directory.offline)
         if self.on_directory_offline is not None:
             self.on_directory_offline(directory)
 

@@ -3,6 +3,7 @@
 import re
 from typing import Final, NamedTuple
 
+from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.topics import TopicPartition
 
 LOG_SUFFIX: Final = ".log"
@@ -53,6 +54,20 @@ def deletion_directory(topic_partition: TopicPartition, unique: str) -> str:
     assert len(unique) == 32
     suffix = f"-{topic_partition.partition}.{unique}-delete"
     return topic_partition.topic[: _MAX_NAME - len(suffix)] + suffix
+
+
+def future_directory(topic_partition: TopicPartition, unique: str) -> str:
+    """``<topic>-<partition>.<32 hex>-future``: where a copy is made for another log directory.
+
+    Raises KafkaError INVALID_TOPIC_EXCEPTION when that is no name for a directory.
+    """
+    name = f"{topic_partition}.{unique}-future"
+    if len(name) > _MAX_NAME:
+        raise KafkaError(
+            ErrorCode.INVALID_TOPIC_EXCEPTION,
+            f"{topic_partition} cannot be moved: its name is too long for that of a copy",
+        )
+    return name
 
 
 def parse_directory(name: str) -> DirectoryName | None:

@@ -1,8 +1,8 @@
 """AlterReplicaLogDirs (34): move replicas between the log directories of this broker (KIP-113).
 
-v0 base · v1 throttle after the response · v2 flexible. Naming the directory where a replica is
-already succeeds. Moving one to another directory is not offered yet: it is answered with
-KAFKA_STORAGE_ERROR, and nothing is changed.
+v0 base · v1 throttle after the response · v2 flexible. The answer says that a move has begun, not
+that it is done: DescribeLogDirs shows how far it is. Naming the directory where a replica is
+already succeeds, and calls a move off.
 """
 
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from kavka.protocol.messages.k34_alter_replica_log_dirs import (
     AlterReplicaLogDirsResponse,
     AlterReplicaLogDirTopicResult,
 )
+from kavka.protocol.topics import TopicPartition
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
@@ -41,15 +42,8 @@ def handle(
 
 
 def _outcome(broker: "Broker", path: str, topic: str, index: int) -> ErrorCode:
-    if not broker.logs.has_directory(path):
-        return ErrorCode.LOG_DIR_NOT_FOUND
-    partition = broker.replicas.find(topic, index)
-    if partition is None:
-        return ErrorCode.REPLICA_NOT_AVAILABLE
     try:
-        broker.replicas.partition(topic, index)
+        broker.logs.move(TopicPartition(topic, index), path)
     except KafkaError as error:
         return error.code
-    if broker.logs.directory_of(partition.topic_partition) == path:
-        return ErrorCode.NONE
-    return ErrorCode.KAFKA_STORAGE_ERROR
+    return ErrorCode.NONE

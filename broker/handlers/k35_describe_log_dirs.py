@@ -50,6 +50,19 @@ def handle(
                     offset_lag=max(log.high_watermark - log.log_end_offset, 0),
                 )
             )
+        for move in broker.logs.mover:
+            name, index = move.topic_partition
+            if move.target is not directory or not (wanted is None or (name, index) in wanted):
+                continue
+            topic = topics.setdefault(name, DescribeLogDirsTopic(name=name))
+            topic.partitions.append(
+                DescribeLogDirsPartition(
+                    partition_index=index,
+                    partition_size=move.future.size,
+                    offset_lag=move.lag,
+                    is_future_key=True,
+                )
+            )
         result.topics.extend(topics.values())
         response.results.append(result)
     return response

@@ -232,7 +232,7 @@ def test_without_a_log_directory_the_broker_gives_up() -> None:
             server = Server(BrokerConfig(settings))
             await server.start()
             [log_dir] = server.broker.logs.describe()
-            server.broker.logs._directory_failed(log_dir, OSError(errno.EIO, "I/O error"))
+            server.broker.logs.directory_failed(log_dir, OSError(errno.EIO, "I/O error"))
             await server.stop()
             return server.failed.is_set()
 
