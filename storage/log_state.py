@@ -206,6 +206,10 @@ class LogState:
         active = self._active
         if active.base_offset == base_offset and not active.size:
             return active
+        self._rolls += 1
+        if self._rolled_from is None:
+            # Whatever its records: it is cut to its data, and its indexes are written.
+            self._rolled_from = active.base_offset
         try:
             active.finish()
             segment = self._new_segment(base_offset, now_ms)
@@ -213,10 +217,6 @@ class LogState:
         except OSError as error:
             raise self._failed(error, "begin a new segment of") from error
         active.is_active = False
-        self._rolls += 1
-        if self._rolled_from is None:
-            # Whatever its records: it was cut to its data, and its indexes were written.
-            self._rolled_from = active.base_offset
         self._activate(segment)
         try:
             self.producers.take_snapshot()
@@ -303,7 +303,7 @@ class LogState:
                 for segment in self.segments.reaching(first):
                     if segment.exists:
                         job.add_file(segment.file())
-                    if not segment.is_active or unsynced is not None:
+                    if not segment.is_active or due:
                         for file in segment.index_files():
                             job.add_file(file)
                 new_names, self._directory_dirty = self._directory_dirty, False

@@ -195,6 +195,15 @@ class LogDirectory:
                 self._written[name] = changed[name] = state
         return changed
 
+    def overtaken_checkpoints(self) -> list[str]:
+        """The checkpoint of recovery points, when it has one past the end of a log that lost its
+        end with the power, or was lost as a whole."""
+        for topic_partition, offset in self.recovery_points.items():
+            known = self._logs.get(topic_partition)
+            if offset > (0 if known is None else known.recovery_point):
+                return [RECOVERY_POINTS]
+        return []
+
     def write_checkpoints(self, files: Mapping[str, Mapping[TopicPartition, int]]) -> None:
         """Replace checkpoint files. *May block long*; one thread at a time. Raises OSError."""
         for name, offsets in files.items():

@@ -182,6 +182,9 @@ class LogManager:
         for directory in self._directories:
             if directory.offline is None:
                 try:
+                    # A recovery point past a log's end would vouch for what is appended now.
+                    changed = directory.changed_checkpoints(directory.overtaken_checkpoints())
+                    await loop.run_in_executor(None, directory.write_checkpoints, changed)
                     await loop.run_in_executor(None, directory.clear_clean_mark)
                 except OSError as error:
                     self.directory_failed(directory, error)
