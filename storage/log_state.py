@@ -213,8 +213,12 @@ class LogState:
         try:
             active.finish()
             segment = self._new_segment(base_offset, now_ms)
+        except OSError as error:
+            raise self._failed(error, "begin a new segment of") from error
+        try:
             segment.create()
         except OSError as error:
+            self._take_back(segment)
             raise self._failed(error, "begin a new segment of") from error
         active.is_active = False
         self._activate(segment)
@@ -231,6 +235,16 @@ class LogState:
         if self.on_rolled is not None:
             self.on_rolled(self)
         return segment
+
+    def _take_back(self, segment: Segment) -> None:
+        """Remove the file of a segment that could not be begun: at the next start it would be the
+        last one, and records written meanwhile into the one before it would count for nothing."""
+        segment.release()
+        self._directory_dirty = True
+        try:
+            self._fs.unlink(segment.path, missing_ok=True)
+        except OSError as error:
+            raise self._failed(error, "take back a new segment of", fatal=True) from error
 
     def _new_segment(self, base_offset: int, now_ms: int | None = None) -> Segment:
         config = self.config

@@ -1,5 +1,6 @@
 """Appending, reading, rolling, truncating and deleting."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.storage.append import AppendOrigin
 from kavka.storage.log import Log
+from kavka.storage.segment import Segment
 from kavka.storage.segment_file import MAPPED_APPEND_LIMIT
 from tests.unit.storage.log_support import (
     FaultyFileSystem,
@@ -609,3 +611,24 @@ def test_a_failed_sync_takes_the_log_offline(place: Callable[..., Place]) -> Non
     fs.broken = {"fdatasync"}
     check_code(ErrorCode.KAFKA_STORAGE_ERROR, log.flush)
     assert log.offline and log.recovery_point == 0
+
+
+def test_a_segment_that_could_not_be_begun_leaves_nothing(
+    place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place()
+    log = here.open()
+    append(log, "a")
+    create = Segment.create
+
+    def create_and_fail(segment: Segment) -> None:
+        create(segment)
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch, pytest.raises(KafkaError):
+        patch.setattr(Segment, "create", create_and_fail)
+        log.roll()
+    append(log, "b")
+    log.close()
+    assert here.files(".log") == ["00000000000000000000.log"]
+    assert here.open().log_end_offset == 2
