@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SETTINGS: Final = {
     # A group of one test waits for nobody else to join.
     "group.initial.rebalance.delay.ms": "0",
+    # How full somebody's machine is must not decide over their tests.
+    "capacity.threshold.percent": "100",
 }
 
 
