@@ -509,8 +509,12 @@ class Connection:
     def flush(self) -> None:
         """Send what is ready, as much as the socket takes."""
         self._will_flush = False
-        if self._writing or self.closed or not self._output.parts:
-            return  # nothing to do, or the loop says when the socket takes more
+        if self.closed or not self._output.parts:
+            return
+        if self._writing:  # the loop says when the socket takes more
+            self._unsent = self._output.memory
+            self._mind_output()
+            return
         self._send()
 
     def _send(self) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import struct
 
@@ -230,6 +231,23 @@ def test_a_slow_reader_cannot_make_the_broker_hoard_answers(network: Network) ->
     assert connection._output.memory < (1 << 16) + size + (1 << 18)
     network.read(client, 500 * (size + 8))
     assert len(network.service.served) == 500
+
+
+def test_small_answers_that_nobody_reads_are_bounded_too(network: Network) -> None:
+    client, connection = network.client(tcp=True)
+    client.setblocking(False)
+    requests = frame(Command.BIG, 1, b"100") * 1000
+    rest = memoryview(requests)
+    with contextlib.suppress(BlockingIOError):
+        for _ in range(100_000):
+            rest = rest[client.send(rest) :] or memoryview(requests)
+            network.loop.settle()
+    assert connection._output.memory < (1 << 16) + 10_000
+    served = len(network.service.served)
+    network.loop.settle()
+    assert len(network.service.served) == served
+    network.read(client, served * 108)
+    network.loop.until(lambda: len(network.service.served) > served)
 
 
 def test_ready_answers_behind_a_parked_request_are_bounded(make_network) -> None:
