@@ -401,6 +401,7 @@ def load_log(
     loader.check_indexes(segments, doubtful)
     if len(segments) and not clean:
         loader.recover_from(segments, segments.floor(last_flushed), recovery_point)
+    begins_anew = False
     end_offset = _find_end(loader, segments) if len(segments) else log_start_offset
     if len(segments) and end_offset < log_start_offset:
         log.warning(
@@ -423,6 +424,9 @@ def load_log(
             index_bytes=config.segment_index_bytes,
         )
         first.begin()
+        if end_offset > 0:
+            first.create()  # its name is what remembers where the log begins anew
+            begins_anew = True
         segments.add(first)
     start_offset = max(log_start_offset, segments.first.base_offset)
     if loader.epochs_lost:
@@ -456,7 +460,9 @@ def load_log(
     )
     if loader.recovery.recovered:
         result.must_sync(min(loader.recovery.recovered), new_names=True)
-    if not clean or loader.recovery.recovered:
+    if begins_anew:
+        result.must_sync(end_offset, new_names=True)
+    if not clean or begins_anew or loader.recovery.recovered:
         # What was found may still be in memory only: it has to be on disk to be vouched for.
         try:
             job = result.begin_flush()
