@@ -188,9 +188,13 @@ class Cleaner:
             return done.result()
 
         try:
-            return self.end(begun, await lane.run(lambda: begun.run(on_loop)))
+            outcome: CleanedLog | Exception = await lane.run(lambda: begun.run(on_loop))
         except Exception as error:
-            return self.end(begun, error)
+            outcome = error
+        except asyncio.CancelledError:
+            begun.abort()
+            raise
+        return self.end(begun, outcome)
 
     # -- what to clean ------------------------------------------------------------------------
 

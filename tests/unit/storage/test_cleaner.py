@@ -10,6 +10,8 @@ import pytest
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.records import legacy
 from kavka.protocol.records.batch import Record, iter_batches
+from kavka.storage.cleaning_job import WorkerDied
+from kavka.storage.cleaning_workers import ThreadWorker
 from kavka.storage.log import Log
 from tests.unit.storage.cleaner_support import (
     Cleaning,
@@ -628,6 +630,23 @@ def test_a_damaged_batch_makes_the_partition_uncleanable(
     assert "checksum of the batch at offset" in reason
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert not here.clean(), "it is left alone from now on"
+
+
+def test_a_worker_that_dies_over_a_log_again_and_again(make: Make) -> None:
+    """Somebody may have killed it once; a log that kills it each time must not hold others up."""
+    here = make()
+    log, cleaner = here.log, here.cleaner
+    fill(log, 5, 20)
+    log.roll()
+    for attempt in range(3):
+        assert cleaner.uncleanable == {}, attempt
+        found = cleaner.judge(log)
+        assert found is not None
+        begun = cleaner.begin(log, found, ThreadWorker(here.place.fs, here.place.clock))
+        assert begun is not None
+        assert cleaner.judge(log) is None, "it is being cleaned"
+        assert not cleaner.end(begun, WorkerDied("killed by signal 11"))
+    assert cleaner.uncleanable == {log.topic_partition: "killed by signal 11"}
 
 
 @pytest.mark.parametrize("call", ["pwrite", "create"])
