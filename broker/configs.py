@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kavka.config import dynamic, topic
-from kavka.config.limits import CONFIG_CHARACTERS_MAX
+from kavka.config.limits import CONFIG_CHARACTERS_MAX, STRING_BYTES_MAX
 from kavka.config.options import (
     BROKER_OPTIONS,
     DYNAMIC_ONLY_OPTIONS,
@@ -323,6 +323,13 @@ class Configs:
     async def _write(
         self, entity_type: "EntityType", name: str, overrides: Mapping[str, str]
     ) -> None:
+        for key, value in overrides.items():
+            if len(value) > STRING_BYTES_MAX or len(value.encode()) > STRING_BYTES_MAX:
+                raise KafkaError(
+                    ErrorCode.INVALID_REQUEST,
+                    f"The value of {key} would have more than {STRING_BYTES_MAX} bytes, and no "
+                    "answer could tell it",
+                )
         size = sum(len(key) + len(value) for key, value in overrides.items())
         if size > CONFIG_CHARACTERS_MAX:
             raise KafkaError(
@@ -334,7 +341,7 @@ class Configs:
         except StoreError as error:
             raise _store_failed(error) from None
         log.info(
-            "Configs altered. entity=%s/%s names=%s",
+            "Configs altered. entity=%s/%s names=%.500s",
             entity_type,
             name,
             ",".join(sorted(overrides)) or "none",

@@ -475,11 +475,21 @@ def test_a_broken_store_is_said(broker: Harness, caplog: pytest.LogCaptureFixtur
 
 
 def test_overrides_are_bounded(broker: Harness) -> None:
-    big = "x" * (limits.CONFIG_CHARACTERS_MAX // 2)
-    assert broker.alter(BROKER, "7", [("a", big)]) == (0, None)
-    assert broker.alter(BROKER, "7", [("a", big), ("b", big)])[0] == 42
+    big = "x" * limits.STRING_BYTES_MAX
+    most = [(f"a{i:02}", big) for i in range(limits.CONFIG_CHARACTERS_MAX // (len(big) + 3))]
+    assert broker.alter(BROKER, "7", most) == (0, None)
+    assert broker.alter(BROKER, "7", [*most, ("b", big)])[0] == 42
     assert broker.change(BROKER, "7", ("b", SET, big))[0] == 42
-    assert set(broker.store.entities["brokers", "7"]) == {"a"}
+    assert set(broker.store.entities["brokers", "7"]) == {name for name, _ in most}
+
+
+def test_a_value_that_no_answer_could_tell_is_refused(broker: Harness) -> None:
+    replicas = ",".join(f"{i}:1" for i in range(3_000))
+    name = "leader.replication.throttled.replicas"
+    assert broker.change(TOPIC, "t1", (name, SET, replicas))[0] == 0
+    assert broker.change(TOPIC, "t1", (name, APPEND, replicas.replace(":1", ":2")))[0] == 42
+    (described,) = broker.describe((TOPIC, "t1", [name]))
+    assert described.configs[0].value == replicas
 
 
 # -- incremental ---------------------------------------------------------------------------
