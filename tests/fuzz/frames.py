@@ -23,6 +23,7 @@ OFFERED: Final = [
 _OFFERED: Final = frozenset(OFFERED)
 
 _SIZES: Final = (0, 1, 7, 8, 9, -1, -(2**31), 2**31 - 1, 104857600, 104857601, 65536, 0x47455420)
+_NOT_UTF8: Final = bytes(0xFF if 0x20 < byte < 0x80 else byte for byte in range(256))
 _FOREIGN: Final = (
     b"GET / HTTP/1.1\r\nHost: broker\r\n\r\n",
     bytes.fromhex("16030100c8010000c40303") + bytes(190),  # a TLS handshake
@@ -51,6 +52,7 @@ class Frames:
             self._other_version,
             self._other_key,
             self._spoil_client_id,
+            self._spoil_text,
         )
 
     def sound(self, api: tuple[int, int] | None = None) -> bytes:
@@ -162,6 +164,12 @@ class Frames:
         length = self._rng.choice((-1, -2, -(2**15), 2**15 - 1, len(frame)))
         frame[12:14] = struct.pack(">h", max(min(length, 2**15 - 1), -(2**15)))
         return frame
+
+    def _spoil_text(self, frame: bytearray) -> bytearray:
+        """What follows is not UTF-8, and becomes longer where it is mended carelessly."""
+        at = self._place(frame)
+        length = self._rng.choice((1, 3, 300))
+        return frame[:at] + frame[at : at + length].translate(_NOT_UTF8) + frame[at + length :]
 
 
 def is_sabotage(frame: bytes) -> bool:

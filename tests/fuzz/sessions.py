@@ -100,7 +100,7 @@ class _Session:
         return bool(self.unsent)
 
     def heard(self) -> None:
-        """Something has come: there may be more."""
+        """Something has come or gone: there may be more."""
         self.until = self._later()
 
     def _later(self) -> float:
@@ -161,10 +161,12 @@ class Attack:
 
     def _step(self, session: _Session, events: int) -> None:
         try:
-            if events & selectors.EVENT_WRITE and not session.send():
-                self._selector.modify(session.socket, _READ, session)
-                self._on_sent(session)
-                return
+            if events & selectors.EVENT_WRITE:
+                session.heard()
+                if not session.send():
+                    self._selector.modify(session.socket, _READ, session)
+                    self._on_sent(session)
+                    return
             if events & _READ:
                 received = len(session.socket.recv(1 << 18))
                 self.received += received
@@ -190,7 +192,6 @@ class Attack:
                 self._end(self._lingering[0])
         elif manner in (Manner.FINISH, Manner.DRIP):
             session.socket.shutdown(socket.SHUT_WR)
-            session.heard()
 
     def _end(self, session: _Session) -> None:
         if session in self._active:

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from kavka.protocol import keys
+from kavka.config.limits import STRING_BYTES_MAX
+from kavka.protocol import codec, headers, keys
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k00_produce import ProduceRequest
 from kavka.protocol.messages.k11_join_group import JoinGroupRequest
@@ -48,6 +49,15 @@ SETTINGS = {
     "transaction.state.log.num.partitions": "4",
     "group.min.session.timeout.ms": "100",
 }
+TEXT_FIELDS = (
+    *("name", "topic", "topic_name", "topic_names", "group_id", "groups", "groups_names", "key"),
+    *("coordinator_keys", "member_id", "group_instance_id", "transactional_id", "reason"),
+    *("transactional_ids", "v3_and_below_transactional_id", "protocol_type", "protocol_name"),
+    *("mechanism", "client_software_name", "client_software_version", "path", "resource_name"),
+    *("committed_metadata", "value", "rack_id", "cluster_id", "states_filter", "types_filter"),
+    *("configuration_keys", "principal", "host", "principal_filter", "resource_name_filter"),
+    *("transactional_id_pattern", "state_filters", "principal_name", "principal_type"),
+)
 _FAILURE = re.compile(
     r"Traceback|^[-\d]+ [.:\d]+ (ERROR|FATAL)|never (awaited|retrieved)|ignored in"
 )
@@ -97,6 +107,30 @@ def test_every_request_of_every_version_is_answered(
             request.group_id = f"fuzz-group-of-{version}"  # nobody there to be waited for
         with WireClient(broker.port) as client:
             client.ask(request, response_class, version)
+
+
+@pytest.mark.parametrize("letter", ["x", "\U0001f4a3", "\xff"])
+def test_the_longest_texts_have_answers(
+    broker: BrokerProcess, topic_ids: dict[str, bytes], letter: str
+) -> None:
+    """What a request may hold fits into the response that repeats it, or quotes it in an error."""
+    text = letter * (STRING_BYTES_MAX // len(letter.encode()))
+    for key, version in OFFERED:
+        values = Values(random.Random(SEED), topic_ids)
+        values.learned = dict.fromkeys(TEXT_FIELDS, text)
+        request_class, response_class = keys.message_classes(key)
+        request = values.request(request_class, version)
+        if isinstance(request, ProduceRequest):
+            request.acks = 1
+        frame = headers.encode_request(key, version, 1, "fuzz", request)
+        if letter == "\xff":  # the same number of bytes, which are no text
+            frame = frame.replace("\xff".encode(), b"\xff\xff")
+        with WireClient(broker.port) as client:
+            client.socket.sendall(frame)
+            answer = client.receive_frame()
+            assert answer, describe(frame)
+            _, body = headers.parse_response_header(key, version, answer)
+            codec.decode(response_class, answer, version, body)
 
 
 def test_frames(broker: BrokerProcess, topic_ids: dict[str, bytes]) -> None:
