@@ -472,8 +472,20 @@ class Connection:
             if self._output.parts and not self._will_flush:
                 self._will_flush = True
                 self._hub.flush_later(self)
+        else:
+            self._encode_early(parked, pending)
         if pending.exclusive:
             self._unpause(_EXCLUSIVE)
+
+    def _encode_early(self, parked: "deque[Pending | Answer]", pending: Pending) -> None:
+        """What waits behind another answer is encoded, to take little memory and be counted."""
+        try:
+            answer = self._hub.service.encode(pending)
+        except Exception:
+            return  # again when it is its turn: answers before it still go out
+        parked[parked.index(pending)] = answer
+        self._ready += memory_of(answer)
+        self._mind_output()
 
     def _release(self) -> None:
         """Move answers that nothing holds back any more from the order to the output."""

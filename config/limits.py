@@ -84,6 +84,9 @@ ACCEPTS_PER_TURN_MAX: Final = 256
 DOWN_CONVERTED_BYTES_MAX: Final = 4 * MIB
 """Most that one partition gives to a Fetch whose records must be converted in memory."""
 
+CONVERTED_FETCH_BYTES_MAX: Final = 4 * DOWN_CONVERTED_BYTES_MAX
+"""Most that all partitions of such a Fetch give."""
+
 # -- consumer groups -----------------------------------------------------------------------
 
 GROUP_TEXT_CHARACTERS_MAX: Final = 8_000

@@ -23,7 +23,11 @@ from kavka.broker.fetch.reader import (
 from kavka.broker.fetch.response import runs_of_topics, write_response
 from kavka.broker.fetch.sessions import FetchContext
 from kavka.broker.request import Pending, Raw
-from kavka.config.limits import AWAITED_PARTITIONS_MAX, FETCH_BYTES_MAX
+from kavka.config.limits import (
+    AWAITED_PARTITIONS_MAX,
+    CONVERTED_FETCH_BYTES_MAX,
+    FETCH_BYTES_MAX,
+)
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k01_fetch import FetchRequest
 from kavka.replication.partition import CONSUMER_REPLICA_ID, Partition
@@ -53,8 +57,7 @@ def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | Pe
         replica_id,
         body.isolation_level,
         body.min_bytes,
-        # Up to v2 the request has no limit over all partitions.
-        min(body.max_bytes, FETCH_BYTES_MAX) if version >= 3 else FETCH_BYTES_MAX,
+        _limit(body, version),
     )
     reads = read_partitions(broker, context.partitions, options)
     if (
@@ -65,10 +68,21 @@ def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | Pe
     ):
         return _park(broker, context, options, reads, body.max_wait_ms)
     if _needs_a_thread(reads, options):
-        pending = Pending()
+        pending = Pending(exclusive=options.magic < 2)
         _respond_later(broker, context, options, reads, pending)
         return pending
     return _respond(context, options, reads)
+
+
+def _limit(body: FetchRequest, version: int) -> int:
+    """Most bytes of the answer. Converted records are in memory until they are sent: so there are
+    fewer of them, and a connection has only one such answer at a time.
+    """
+    if version >= 4:
+        return min(body.max_bytes, FETCH_BYTES_MAX)
+    if version == 3:
+        return min(body.max_bytes, CONVERTED_FETCH_BYTES_MAX)
+    return CONVERTED_FETCH_BYTES_MAX  # these requests have no limit over all partitions
 
 
 def _must_wait(reads: list[PartitionRead], min_bytes: int) -> bool:
@@ -87,7 +101,7 @@ def _park(
     reads: list[PartitionRead],
     max_wait_ms: int,
 ) -> Pending:
-    pending = Pending()
+    pending = Pending(exclusive=options.magic < 2)
     waiter = FetchWaiter(broker, context, options, pending)
     keys = [read.partition for read in reads if read.partition is not None]
     broker.waiting.park(waiter, keys, max_wait_ms / 1000)

@@ -261,6 +261,33 @@ def test_ready_answers_behind_a_parked_request_are_bounded(make_network) -> None
     assert connection._ready == 0
 
 
+def test_late_answers_behind_a_parked_request_are_bounded(make_network) -> None:
+    network = make_network(in_flight=1000)
+    client, connection = network.client()
+    network.exchange(client, b"".join(frame(Command.PARK, i) for i in range(10)))
+    for i in range(9, 0, -1):
+        network.complete(i, bytes(10_000))
+    assert connection._ready == 9 * 10_008
+    assert network.exchange(client, frame(Command.ECHO, 10)) == b""
+    assert 10 not in network.service.served, "too many answers wait already"
+    network.complete(0)
+    network.loop.settle()
+    expected = answer(0) + b"".join(answer(i, bytes(10_000)) for i in range(1, 10)) + answer(10)
+    assert network.read(client, len(expected)) == expected
+    assert connection._ready == 0
+
+
+def test_a_failure_waits_for_the_answers_before_it(network: Network, lines) -> None:
+    client, connection = network.client()
+    network.exchange(client, frame(Command.PARK, 1) + frame(Command.PARK, 2))
+    network.service.parked[2].fail(ValueError("a defect"))
+    assert not connection.closed
+    network.complete(1)
+    network.loop.settle()
+    assert network.received(client) == answer(1)
+    assert connection.closed
+
+
 def test_idle_connections_are_closed_and_busy_ones_are_not(make_network, lines) -> None:
     network = make_network(idle=10.0)
     idle, idle_connection = network.client()
