@@ -468,9 +468,14 @@ class LogManager:
             current.go_offline(error, str(target.offline))
             raise
         moved.restore_high_watermark(current.high_watermark)
+        cleaned_to = home.cleaner_offsets.get(topic_partition)
         self._forget(current, home)
         self._adopt(target, moved)
-        self._checkpoint(target, (RECOVERY_POINTS, LOG_START_OFFSETS, HIGH_WATERMARKS))
+        if cleaned_to is not None:
+            target.cleaner_offsets[topic_partition] = cleaned_to
+        self._checkpoint(
+            target, (RECOVERY_POINTS, LOG_START_OFFSETS, HIGH_WATERMARKS, CLEANER_OFFSETS)
+        )
         self.remover.remove_directory(gone, current.config.file_delete_delay_ms / 1000)
         if self.mover.on_moved is not None:
             self.mover.on_moved(current, moved)

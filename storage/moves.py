@@ -183,8 +183,11 @@ class Mover:
         while pieces := self._next_pieces(move):
             for data in self._read(pieces):
                 future.append_as_follower(memoryview(data))
-        if future.log_end_offset < end_offset:  # the last records were deleted meanwhile
-            future.truncate_fully_and_start_at(end_offset)
+        if future.log_end_offset < end_offset:  # its last records are no more
+            if any(segment.size for segment in move.current.segments):
+                future.roll(base_offset=end_offset)  # compacted: the name tells where it ends
+            else:
+                future.truncate_fully_and_start_at(end_offset)
 
     def _require_online(self, move: Move) -> None:
         for one in (move.current, move.future):

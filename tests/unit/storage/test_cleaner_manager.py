@@ -239,6 +239,36 @@ def test_a_partition_can_be_deleted_while_it_is_cleaned(
     disks.run(work)
 
 
+@pytest.mark.parametrize("ends_early", [False, True])
+def test_a_moved_log_is_as_clean_as_it_was(tmp_path: Path, ends_early: bool) -> None:
+    disks = Compacting(tmp_path, 2)
+
+    async def work(manager: LogManager) -> None:
+        log = make(manager, disks, A)
+        fill(log)
+        if ends_early:
+            put(log, (None, b"a last record that compaction takes away"))
+            log.roll()
+        end = log.log_end_offset
+        await until(lambda: is_clean(manager, A))
+        before = contents(log)
+        assert len(before) == 5
+        assert manager.cleaner is not None
+        await manager.cleaner.stop()
+        to = next(path for path in disks.paths if path != manager.directory_of(A))
+        manager.move(A, to)
+        await until(lambda: manager.directory_of(A) == to)
+        await disk_done(manager)
+        moved = need(manager, A)
+        assert moved is not log
+        assert contents(moved) == before
+        assert (moved.log_end_offset, manager.cleaned_to(A)) == (end, end)
+        noted = checkpoints.read_offsets(FileSystem(), f"{to}/cleaner-offset-checkpoint")
+        assert noted == {A: end}
+
+    disks.run(work)
+
+
 def test_a_truncation_lowers_the_checkpoint(disks: Compacting) -> None:
     async def work(manager: LogManager) -> None:
         log = make(manager, disks, A)
