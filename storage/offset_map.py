@@ -41,28 +41,13 @@ class OffsetMap:
         self._words = memoryview(mmap(-1, self.slots * SLOT_BYTES)).cast("Q")
         self.size = 0  # keys
 
-    def _find(self, high: int, low: int) -> int:
-        """Where in ``_words`` the slot of a digest is, or the free one where it would be."""
-        words = self._words
-        at: int = high % self.slots * _WORDS
-        if not words[at + 2] or (words[at] == high and words[at + 1] == low):
-            return at
-        # Double hashing: with nine slots of ten taken, 10 probes for a digest that is not there,
-        # where going to the next slot each time would mean 50.
-        step = (1 + low % self._steps) * _WORDS
-        end = len(words)
-        while True:
-            at += step
-            if at >= end:
-                at -= end
-            if not words[at + 2] or (words[at] == high and words[at + 1] == low):
-                return at
-
     def put(self, key: bytes, offset: int) -> None:
         """Remember ``offset`` as the latest of ``key``."""
         high, low = _HALVES(md5(key).digest())
-        at = self._find(high, low)
         words = self._words
+        at: int = high % self.slots * _WORDS
+        if words[at + 2] and (words[at] != high or words[at + 1] != low):
+            at = self._look_on(at, high, low)
         if not words[at + 2]:
             assert self.size < self.slots - 1, "the map is full"
             self.size += 1
@@ -72,7 +57,29 @@ class OffsetMap:
 
     def get(self, key: bytes) -> int:
         """The latest offset of ``key``, -1 when it was never put."""
-        return self._words[self._find(*_HALVES(md5(key).digest())) + 2] - 1
+        high, low = _HALVES(md5(key).digest())
+        words = self._words
+        at: int = high % self.slots * _WORDS
+        found: int = words[at + 2]
+        if found and (words[at] != high or words[at + 1] != low):
+            found = words[self._look_on(at, high, low) + 2]
+        return found - 1
+
+    def _look_on(self, at: int, high: int, low: int) -> int:
+        """Where the slot of a digest is when it is not the one at ``at``, or a free one for it.
+
+        Double hashing: with nine slots of ten taken, 10 probes for a digest that is not there,
+        where going to the next slot each time would mean 50.
+        """
+        words = self._words
+        step = (1 + low % self._steps) * _WORDS
+        end = len(words)
+        while True:
+            at += step
+            if at >= end:
+                at -= end
+            if not words[at + 2] or (words[at] == high and words[at + 1] == low):
+                return at
 
     @property
     def utilization(self) -> float:

@@ -29,6 +29,7 @@ Keep = Callable[[int, bytes | None, bool], bool]
 """Whether to keep a record: by offset, key, and whether it has a value."""
 
 _NOTHING: Final = b""
+_NO_VALUE: Final = 1  # the varint of size -1
 
 
 class Filtered(NamedTuple):
@@ -40,25 +41,18 @@ class Filtered(NamedTuple):
     max_timestamp: int
 
 
-class RecordSpan(NamedTuple):
-    """A record where it stands in a batch's decompressed records."""
-
-    start: int
-    end: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    has_value: bool
+RecordSpan = tuple[int, int, int, int, bytes | None, bool]
+"""Where a record stands in a batch's decompressed records (start, end), then its offset,
+timestamp, key, and whether it has a value. No NamedTuple: there may be ten million of them."""
 
 
 def spans(payload: bytes, header: BatchHeader) -> Iterator[RecordSpan]:
-    """The records in the ``payload`` of a v2 batch.
+    """The records in the ``payload`` of a v2 batch, read as far as it takes.
 
     Raises KafkaError INVALID_RECORD for bytes that cannot be records.
     """
     base_offset, first_timestamp = header.base_offset, header.first_timestamp
     size = len(payload)
-    new = tuple.__new__
     at = 0
     try:
         for _ in range(header.records_count):
@@ -66,7 +60,12 @@ def spans(payload: bytes, header: BatchHeader) -> Iterator[RecordSpan]:
             raw = payload[at]
             at += 1
             if raw >= 0x80:
-                raw, at = long_varint(payload, at, raw, 5)
+                following = payload[at]
+                if following < 0x80:  # two bytes, the usual size, without a call
+                    raw += (following - 1) << 7
+                    at += 1
+                else:
+                    raw, at = long_varint(payload, at, raw, 5)
             end = at + (raw >> 1)
             if raw & 1 or end > size:
                 raise _invalid("a record does not fit into its batch")
@@ -81,7 +80,12 @@ def spans(payload: bytes, header: BatchHeader) -> Iterator[RecordSpan]:
             raw = payload[at]
             at += 1
             if raw >= 0x80:
-                raw, at = long_varint(payload, at, raw, 5)
+                following = payload[at]
+                if following < 0x80:
+                    raw += (following - 1) << 7
+                    at += 1
+                else:
+                    raw, at = long_varint(payload, at, raw, 5)
             offset = base_offset + ((raw >> 1) ^ -(raw & 1))
             raw = payload[at]
             at += 1
@@ -94,18 +98,11 @@ def spans(payload: bytes, header: BatchHeader) -> Iterator[RecordSpan]:
                 at = stop
             elif raw != 1:
                 raise _invalid("a key has a negative size")
-            raw = payload[at]
-            at += 1
-            if raw >= 0x80:
-                raw, at = long_varint(payload, at, raw, 5)
-            if not raw & 1:
-                at += raw >> 1
-            elif raw != 1:
-                raise _invalid("a value has a negative size")
-            if at >= end:  # not even a number of headers is left
-                raise _invalid("key and value pass a record's end")
+            if at >= end:
+                raise _invalid("a key passes its record's end")
+            has_value = payload[at] != _NO_VALUE
             at = end
-            yield new(RecordSpan, (start, end, offset, timestamp, key, raw != 1))
+            yield start, end, offset, timestamp, key, has_value
     except IndexError:
         raise _invalid("a record ends too early") from None
     if at != size:
@@ -119,7 +116,11 @@ def filter_batch(data: Buffer, position: int, header: BatchHeader, keep: Keep) -
     INVALID_RECORD for a batch that cannot be read.
     """
     payload = records_payload(data, position, header, DECOMPRESSED_BATCH_BYTES_MAX)
-    kept = [span for span in spans(payload, header) if keep(span.offset, span.key, span.has_value)]
+    kept = [
+        (start, end, timestamp)
+        for start, end, offset, timestamp, key, has_value in spans(payload, header)
+        if keep(offset, key, has_value)
+    ]
     last_offset, max_timestamp = header.last_offset, header.max_timestamp
     if not kept:
         return Filtered(_NOTHING, 0, last_offset, max_timestamp)
@@ -127,8 +128,8 @@ def filter_batch(data: Buffer, position: int, header: BatchHeader, keep: Keep) -
         whole = memoryview(data)[position : position + header.size]
         return Filtered(whole, len(kept), last_offset, max_timestamp)
     if not header.attributes & TIMESTAMP_TYPE_MASK:
-        max_timestamp = max(NO_TIMESTAMP, max(span.timestamp for span in kept))
-    body: Buffer = b"".join([payload[span.start : span.end] for span in kept])
+        max_timestamp = max(NO_TIMESTAMP, max(timestamp for _, _, timestamp in kept))
+    body: Buffer = b"".join([payload[start:end] for start, end, _ in kept])
     if header.codec:
         from kavka.protocol.records.compression import compress
 
