@@ -29,7 +29,9 @@ class FlushJob:
         "_files",
         "_fs",
         "_lock",
+        "_names",
         "_wait",
+        "_without_names",
         "error",
         "offset",
         "rolls",
@@ -48,6 +50,17 @@ class FlushJob:
         self._wait: Callable[[], None] | None = None
         self._lock = Lock()
         self._done = False
+        self._names = Lock()
+        self._without_names = False
+
+    def leave_names(self) -> None:
+        """Sync open files only from now on: the directory is no longer the log's.
+
+        A new log may be given its name at any moment, and must not get the old one's epochs.
+        *Waits* while names are being written.
+        """
+        with self._names:
+            self._without_names = True
 
     def add_wait(self, wait: Callable[[], None]) -> None:
         """Begin with this, which blocks until what others are to write is on disk."""
@@ -83,10 +96,13 @@ class FlushJob:
             self._wait()
         for file in self._files:
             self._fs.fdatasync(file)
-        if self._epochs is not None:
-            self._fs.atomic_write(*self._epochs, sync_name=False)
-        for path in self._directories:
-            self._fs.sync_dir(path)
+        with self._names:
+            if self._without_names:
+                return
+            if self._epochs is not None:
+                self._fs.atomic_write(*self._epochs, sync_name=False)
+            for path in self._directories:
+                self._fs.sync_dir(path)
 
 
 class Flushable(Protocol):

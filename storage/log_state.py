@@ -382,6 +382,8 @@ class LogState:
 
     def abandon(self) -> None:
         """Let go of all files and write nothing: for a log that is deleted, or offline."""
+        if self._job is not None:
+            self._job.leave_names()
         for segment in self.segments:
             segment.release()
         if self.offline is None:

@@ -264,3 +264,19 @@ def test_a_file_that_is_let_go_on_a_full_disk_is_still_right(tmp_path: Path) -> 
     log.segments.last.let_go()
     append(log, "100")
     assert len(read_values(log)) == 101
+
+
+def test_a_flush_of_a_deleted_log_leaves_the_next_of_that_name_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "orders-0"
+    place = Place(str(directory))
+    log = place.open()
+    append(log, "old", epoch=5)
+    job = log.begin_flush()
+    directory.rename(tmp_path / "orders-0.0123-delete")
+    log.abandon()
+    new = place.open()
+    append(new, "new", epoch=2)
+    new.flush()
+    job.run()
+    assert job.error is None
+    assert (directory / "leader-epoch-checkpoint").read_text() == "0\n1\n2 0\n"
