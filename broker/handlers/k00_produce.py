@@ -71,7 +71,7 @@ class _Append:
 def handle_raw(broker: "Broker", request: "Request") -> bytes | ProduceResponse | Pending | None:
     """Take the short way for the ordinary request of one partition, the general one for others."""
     asked = single.parse(request.body, request.version)
-    if asked is not None and asked.acks in LEGAL_ACKS:
+    if asked is not None and asked.acks in LEGAL_ACKS and not asked.is_transactional:
         try:
             topic = asked.topic.decode()
             partition = broker.replicas.partition(topic, asked.partition)
@@ -79,7 +79,7 @@ def handle_raw(broker: "Broker", request: "Request") -> bytes | ProduceResponse 
                 now_ms = broker.clock.wall_ms()
                 rules = partition.append_rules
                 validated = validate(asked.records, rules, now_ms, request.version)
-                if validated.batches and not validated.batches[0][0].is_transactional:
+                if validated.batches:
                     return _append_single(broker, request, asked, partition, validated)
         except (KafkaError, UnicodeDecodeError):
             pass  # nothing has been done yet: the general way finds it again and tells it

@@ -9,7 +9,10 @@ from struct import Struct
 from struct import error as StructError
 from typing import Final, NamedTuple
 
+from kavka.protocol.records.batch import TRANSACTIONAL_MASK
+
 FIRST_VERSION: Final = 3
+_ATTRIBUTES_AT: Final = 22  # the low byte of a record batch's attributes
 FIRST_FLEXIBLE_VERSION: Final = 9
 
 _HEAD: Final = Struct(">hhiih")  # no transactional id, acks, timeout, one topic, size of its name
@@ -32,6 +35,12 @@ class SingleProduce(NamedTuple):
     topic: bytes
     partition: int
     records: memoryview
+
+    @property
+    def is_transactional(self) -> bool:
+        """Whether the batch says that it belongs to a transaction."""
+        records = self.records
+        return len(records) > _ATTRIBUTES_AT and records[_ATTRIBUTES_AT] & TRANSACTIONAL_MASK != 0
 
 
 def parse(body: memoryview, version: int) -> SingleProduce | None:

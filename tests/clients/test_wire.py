@@ -204,3 +204,21 @@ def test_records_that_only_the_disk_has_are_served(tmp_path: Path) -> None:
         assert got.records is not None
         assert [size for _, size, _ in iter_batches(got.records)] == [len(one) for one in sent]
         assert bytes(got.records[61:1000]) == sent[0][61:1000]
+
+
+@pytest.mark.parametrize("kind", ["CreateTime", "LogAppendTime"])
+def test_a_transactional_batch_needs_a_transactional_id(
+    broker: BrokerProcess, topic: str, kind: str
+) -> None:
+    create(broker, topic, **{"message.timestamp.type": kind})
+    sent = build_batch(
+        [Record(0, 1_600_000_000_000, None, b"x")],
+        base_offset=0,
+        producer_id=1,
+        producer_epoch=0,
+        base_sequence=0,
+        transactional=True,
+    )
+    with WireClient(broker.port) as client:
+        (refused,) = client.produce(topic, bytes(sent)).responses[0].partition_responses
+    assert refused.error_code == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
