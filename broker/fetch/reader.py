@@ -124,7 +124,8 @@ def _read(
             if offset < log.log_start_offset or offset > log.log_end_offset:
                 raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
             if offset < bound and (budget > 0 or min_one):
-                _read_records(read, log, entry, options, min(entry.max_bytes, budget), min_one)
+                limit = min(entry.max_bytes, budget)
+                _read_records(read, log, entry, options, limit, bound, min_one)
         read.high_watermark = log.high_watermark
         read.last_stable_offset = log.last_stable_offset
         read.log_start_offset = log.log_start_offset
@@ -160,6 +161,7 @@ def _read_records(
     entry: FetchPartition,
     options: FetchOptions,
     limit: int,
+    bound: int,
     min_one: bool,
 ) -> None:
     config = log.config
@@ -169,8 +171,6 @@ def _read_records(
         limit = min(limit, DOWN_CONVERTED_BYTES_MAX)
     if options.version < 10 and config.compression_type == "zstd":
         raise KafkaError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
-    assert read.partition is not None
-    bound = read.partition.fetch_bound(options.replica_id, options.isolation_level)
     records = log.read(entry.fetch_offset, max(limit, 0), bound, min_one)
     if records.size:
         read.records = records
