@@ -124,3 +124,11 @@ FETCH_SESSION_PARTITIONS_MAX: Final = 1_000_000
 
 GROUP_MEMBERS_BYTES_MAX: Final = 256 * MIB
 """What the members of all groups hold together: subscriptions, assignments, names."""
+
+# -- calls to other brokers ----------------------------------------------------------------
+
+ANSWER_BYTES_MAX: Final = 256 * MIB
+"""Largest answer of another broker: a replica fetch may exceed its limit by one batch."""
+
+CALLS_UNDER_WAY_MAX: Final = 1_000
+"""Requests to one broker that have no answer yet, on one connection."""
