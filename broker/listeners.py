@@ -4,14 +4,18 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from kavka.broker.connection import Connection
-from kavka.config.limits import ACCEPTS_PER_TURN_MAX, LISTEN_BACKLOG
+from kavka.config.limits import (
+    ACCEPTS_PER_TURN_MAX,
+    FRAME_BYTES_MAX_BEFORE_AUTHENTICATION,
+    LISTEN_BACKLOG,
+)
 
 if TYPE_CHECKING:
-    from kavka.broker.hub import Hub
+    from kavka.broker.hub import Hub, Service
     from kavka.config.listeners import Endpoint
 
 log = logging.getLogger("kavka.network")
@@ -21,6 +25,23 @@ _RETRY_ACCEPT_SECONDS: Final = 0.5
 _REPORT_SECONDS: Final = 1.0
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 _V4_IN_V6: Final = "::ffff:"
+
+Gates: TypeAlias = "Callable[[Connection], Service]"
+"""Gives a new connection what serves it until it is authenticated."""
+
+
+class TlsSettings(Protocol):
+    """What a TLS listener needs to know of TLS."""
+
+    def connect(
+        self,
+        hub: "Hub",
+        sock: socket.socket,
+        address: tuple[str, int],
+        endpoint: "Endpoint",
+        on_close: Callable[[Connection], None],
+    ) -> Connection:
+        """A connection that begins with a handshake."""
 
 
 class ListenError(Exception):
@@ -95,12 +116,16 @@ class Listener:
         hub: "Hub",
         admission: Admission,
         *,
+        gate: "Gates | None" = None,
+        tls: TlsSettings | None = None,
         send_buffer: int | None = None,
         receive_buffer: int | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._hub = hub
         self._admission = admission
+        self._gate = gate
+        self._connect = Connection if tls is None else tls.connect
         self._send_buffer = send_buffer  # bytes; None leaves sizing to the kernel
         self._receive_buffer = receive_buffer
         self._sockets: list[socket.socket] = []
@@ -195,7 +220,12 @@ class Listener:
                 self._report(ip, port, reason)
                 continue
             sock.setblocking(False)
-            Connection(self._hub, sock, (ip, port), self.endpoint, self._on_connection_closed)
+            connection = self._connect(
+                self._hub, sock, (ip, port), self.endpoint, self._on_connection_closed
+            )
+            if self._gate is not None:
+                connection.max_frame = FRAME_BYTES_MAX_BEFORE_AUTHENTICATION
+                connection.service = self._gate(connection)
 
     def _on_connection_closed(self, connection: Connection) -> None:
         self._admission.leave(connection.address[0])

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import socket
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kavka.broker.buffers import FrameBuffers
 from kavka.broker.hub import Bounds, Hub, Service
-from kavka.broker.listeners import Admission, Listener
+from kavka.broker.listeners import Admission, Gates, Listener, TlsSettings
 from kavka.config.limits import (
     FRAME_MEMORY_BYTES_MAX,
     FRAME_MEMORY_IDLE_BYTES_MAX,
@@ -29,7 +30,8 @@ _ADMISSION_SETTINGS: Final = (
     "max.connections.per.ip.overrides",
 )
 _WILDCARDS: Final = ("", "0.0.0.0", "::")
-_SUPPORTED: Final = ("PLAINTEXT",)
+
+TlsOf: TypeAlias = "Callable[[Endpoint], TlsSettings]"
 
 
 class UnsupportedProtocol(Exception):
@@ -49,8 +51,16 @@ class Network:
         clock: "Clock",
         loop: asyncio.AbstractEventLoop,
         service: Service,
+        gates: "Gates | None" = None,
+        tls: "TlsOf | None" = None,
     ) -> None:
+        """``gates`` makes what serves a connection of a SASL listener until it is
+        authenticated; ``tls`` the settings of a TLS listener. Without them no such listener can
+        be had.
+        """
         self._config = config
+        self._gates = gates
+        self._tls = tls
         self._admission = Admission(*self._admission_limits())
         budget = config.get_int("queued.max.request.bytes")
         idle_ms = config.get_int("connections.max.idle.ms")
@@ -70,35 +80,40 @@ class Network:
             ),
             RECEIVE_BUFFER_BYTES,
         )
-        self._listeners = [
-            Listener(
-                endpoint,
-                self.hub,
-                self._admission,
-                send_buffer=self._socket_buffer("socket.send.buffer.bytes"),
-                receive_buffer=self._socket_buffer("socket.receive.buffer.bytes"),
-            )
-            for endpoint in config.listeners
-        ]
+        self._listeners: list[Listener] = []
         config.on_change(_ADMISSION_SETTINGS, self._on_admission_settings)
 
     def bind(self) -> None:
-        """Take the addresses. Raises ListenError, UnsupportedProtocol."""
-        for listener in self._listeners:
-            endpoint = listener.endpoint
-            if endpoint.protocol not in _SUPPORTED:
-                self.close()
-                raise UnsupportedProtocol(
-                    f"Listener {endpoint} wants {endpoint.protocol}, but only "
-                    f"{' and '.join(_SUPPORTED)} can be served: change listeners or "
-                    "listener.security.protocol.map"
-                )
+        """Take the addresses.
+
+        Raises ListenError, UnsupportedProtocol, and ConfigError for TLS settings that are wrong.
+        """
         try:
-            for listener in self._listeners:
+            for endpoint in self._config.listeners:
+                listener = self._listener(endpoint)
+                self._listeners.append(listener)
                 listener.bind()
         except Exception:
             self.close()
             raise
+
+    def _listener(self, endpoint: "Endpoint") -> Listener:
+        authenticated = endpoint.protocol.startswith("SASL_")
+        encrypted = endpoint.protocol.endswith("SSL")
+        if (authenticated and self._gates is None) or (encrypted and self._tls is None):
+            raise UnsupportedProtocol(
+                f"Listener {endpoint} wants {endpoint.protocol}, which cannot be served here: "
+                "change listeners or listener.security.protocol.map"
+            )
+        return Listener(
+            endpoint,
+            self.hub,
+            self._admission,
+            gate=self._gates if authenticated else None,
+            tls=self._tls(endpoint) if encrypted and self._tls is not None else None,
+            send_buffer=self._socket_buffer("socket.send.buffer.bytes"),
+            receive_buffer=self._socket_buffer("socket.receive.buffer.bytes"),
+        )
 
     def listen(self) -> None:
         """Let clients in. Raises ListenError."""

@@ -126,9 +126,18 @@ class BrokerConfig:
         assert type(value) is tuple, name
         return list(value)
 
-    def for_listener(self, listener: str, name: str) -> Value:
-        """The value for one listener: ``listener.name.<listener>.<name>``, else ``name``."""
-        prefixed = f"listener.name.{listener.lower()}.{name}"
+    def listener_value(self, listener: str, name: str, mechanism: str | None = None) -> Value:
+        """The value of ``name`` for one listener: the most particular one that is given.
+
+        ``listener.name.<listener>.<mechanism>.<name>`` if a SASL mechanism is asked for, then
+        ``listener.name.<listener>.<name>``, then ``name`` (KIP-103, KIP-86).
+        """
+        prefix = f"listener.name.{listener.lower()}."
+        if mechanism is not None:
+            particular = f"{prefix}{mechanism.lower()}.{name}"
+            if particular in self._values:
+                return self._values[particular]
+        prefixed = prefix + name
         return self._values[prefixed if prefixed in self._values else name]
 
     def is_set(self, name: str) -> bool:

@@ -227,9 +227,9 @@ def test_settings_of_one_listener() -> None:
             "listener.name.public.ssl.keystore.location": "/public",
         }
     )
-    assert config.for_listener("PUBLIC", "ssl.keystore.location") == "/public"
-    assert config.for_listener("INTERNAL", "ssl.keystore.location") == "/all"
-    assert config.for_listener("INTERNAL", "ssl.protocol") == "TLS"
+    assert config.listener_value("PUBLIC", "ssl.keystore.location") == "/public"
+    assert config.listener_value("INTERNAL", "ssl.keystore.location") == "/all"
+    assert config.listener_value("INTERNAL", "ssl.protocol") == "TLS"
 
 
 # -- dynamic layers ------------------------------------------------------------------------

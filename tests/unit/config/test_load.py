@@ -76,7 +76,7 @@ def test_a_value_that_is_overridden_need_not_be_good(file: Path) -> None:
 
 def test_settings_of_a_listener(file: Path) -> None:
     file.write_text("listener.name.public.ssl.keystore.location=/k\n")
-    assert load(file).for_listener("PUBLIC", "ssl.keystore.location") == "/k"
+    assert load(file).listener_value("PUBLIC", "ssl.keystore.location") == "/k"
     file.write_text("listener.name.public.ssl.keystore.place=/k\n")
     assert "is no setting of this broker" in complaint(file)
 
