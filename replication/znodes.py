@@ -6,6 +6,7 @@ written in version 3 (2.8+), which 2.3 reads as well, because only there a topic
 
 import binascii
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -43,11 +44,15 @@ PERSISTENT_PATHS: Final = (
     "/config/clients",
     "/config/users",
     "/config/brokers",
+    "/config/ips",
 )
 """What the first broker of a cluster creates."""
 
-EntityType = Literal["topics", "clients", "users", "brokers"]
+EntityType = Literal["topics", "clients", "users", "brokers", "ips"]
 DEFAULT_ENTITY: Final = "<default>"
+
+_SAFE: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
+_ESCAPED: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 def broker_path(broker_id: int) -> str:
@@ -77,6 +82,21 @@ def delete_topic_path(topic: str) -> str:
 def config_path(entity_type: EntityType, name: str) -> str:
     """Where an entity's overrides are. ``name`` may be a path itself: ``alice/clients/app``."""
     return f"{CONFIG}/{entity_type}/{name}"
+
+
+def sanitize(name: str | None) -> str:
+    """The node of a user, client id or address of that name; None is the default entity."""
+    if name is None:
+        return DEFAULT_ENTITY
+    return "".join(chr(c) if c in _SAFE else f"%{c:02X}" for c in name.encode("utf-8", "replace"))
+
+
+def desanitize(node: str) -> str | None:
+    """The name that :func:`sanitize` made a node's name of, or Kafka's own sanitizer."""
+    if node == DEFAULT_ENTITY:
+        return None
+    name = _ESCAPED.sub(lambda escaped: bytes((int(escaped[1], 16),)), node.encode())
+    return name.decode("utf-8", "replace")
 
 
 def sequence_number(name: str) -> int:

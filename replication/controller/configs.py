@@ -1,4 +1,4 @@
-"""Configuration overrides of topics, brokers, users and clients, as the store keeps them.
+"""Configuration overrides of topics, brokers, users, clients and addresses in the store.
 
 A change is written to the entity's node and announced by a sequence node under
 ``/config/changes``; every broker watches those, and reads the entity's node anew. The overrides
@@ -6,12 +6,15 @@ of topics are kept in memory as well, because a log is opened with them.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from kavka.replication import znodes
 from kavka.replication.store.base import (
+    ANY_VERSION,
+    BadVersion,
     Create,
     MetadataStore,
     MultiFailed,
@@ -29,7 +32,8 @@ Subscriber = Callable[[str, Mapping[str, str]], None]
 
 CHANGE_KEPT_MS: Final = 15 * 60 * 1000  # how long an announcement stays for others to see
 _NO_OVERRIDES: Final[Mapping[str, str]] = {}
-_ENTITY_TYPES: Final[tuple[EntityType, ...]] = ("topics", "brokers", "users", "clients")
+_NOT_THERE: Final = -2  # the version of a node that does not exist
+_ENTITY_TYPES: Final[tuple[EntityType, ...]] = ("topics", "brokers", "users", "clients", "ips")
 
 
 class ConfigStore:
@@ -52,12 +56,9 @@ class ConfigStore:
         """
         changes = await self._store.children(znodes.CONFIG_CHANGES, self._on_change)
         self._last_change = max(map(znodes.sequence_number, changes), default=-1)
-        names = await asyncio.gather(
-            *(self._store.children(f"{znodes.CONFIG}/{kind}") for kind in _ENTITY_TYPES)
-        )
-        for kind, entities in zip(_ENTITY_TYPES, names, strict=True):
-            loaded = await asyncio.gather(*(self._read(kind, name) for name in entities))
-            for name, overrides in zip(entities, loaded, strict=True):
+        loaded = await asyncio.gather(*(self.read_all(kind) for kind in _ENTITY_TYPES))
+        for kind, entities in zip(_ENTITY_TYPES, loaded, strict=True):
+            for name, overrides in entities.items():
                 if kind == "topics":
                     self._topics[name] = overrides
                 self._tell(kind, name, overrides)
@@ -91,22 +92,93 @@ class ConfigStore:
         """Read an entity's overrides from the store; empty if it has none. Raises StoreError."""
         return await self._read(entity_type, name)
 
+    async def read_all(self, entity_type: EntityType) -> dict[str, dict[str, str]]:
+        """Read the overrides of all entities of a type, by the names of their nodes.
+
+        Those of a user's client are under ``user/clients/client``. Raises StoreError.
+        """
+        names = await self._children(f"{znodes.CONFIG}/{entity_type}")
+        read = await asyncio.gather(*(self._read_node(entity_type, name) for name in names))
+        found = {}
+        parents = []
+        for name, (overrides, children) in zip(names, read, strict=True):
+            found[name] = overrides
+            if children and entity_type == "users":
+                parents.append(name)
+        clients = await asyncio.gather(
+            *(self._children(f"{znodes.CONFIG}/users/{user}/clients") for user in parents)
+        )
+        pairs = [
+            f"{user}/clients/{client}"
+            for user, of_user in zip(parents, clients, strict=True)
+            for client in of_user
+        ]
+        read = await asyncio.gather(*(self._read_node(entity_type, pair) for pair in pairs))
+        found.update((pair, overrides) for pair, (overrides, _) in zip(pairs, read, strict=True))
+        return found
+
+    async def _children(self, path: str) -> list[str]:
+        try:
+            return await self._store.children(path)
+        except NoNode:
+            return []
+
     async def _read(self, entity_type: EntityType, name: str) -> dict[str, str]:
+        return (await self._read_node(entity_type, name))[0]
+
+    async def _read_node(self, entity_type: EntityType, name: str) -> tuple[dict[str, str], int]:
+        """The overrides of an entity and how many children its node has."""
         path = znodes.config_path(entity_type, name)
         try:
-            data, _ = await self._store.get(path)
-            return znodes.decode_config(path, data)
+            data, stat = await self._store.get(path)
         except NoNode:
-            return {}
+            return {}, 0
+        try:
+            return znodes.decode_config(path, data), stat.num_children
         except BadNode as error:
             logger.error("Overrides are ignored entity=%s/%s error=%s", entity_type, name, error)
-            return {}
+            return {}, stat.num_children
 
     async def alter(self, entity_type: EntityType, name: str, overrides: Mapping[str, str]) -> None:
         """Replace an entity's overrides and announce it to all brokers; this one's subscribers
         have heard of it when this returns. The values have been validated by the caller.
 
         Raises StoreError.
+        """
+        await self._write(entity_type, name, overrides, ANY_VERSION)
+        self._apply(entity_type, name, dict(overrides))
+
+    async def update(
+        self, entity_type: EntityType, name: str, change: Callable[[dict[str, str]], None]
+    ) -> None:
+        """Let ``change`` change an entity's overrides as they are in the store, then write and
+        announce them as :meth:`alter` does, unless somebody else did so in between: then it is
+        asked again for what that one wrote. What it raises goes to the caller.
+
+        For the entities whose overrides several parts write, quotas and credentials of a user.
+        Raises StoreError.
+        """
+        path = znodes.config_path(entity_type, name)
+        while True:
+            try:
+                data, stat = await self._store.get(path)
+                overrides, version = znodes.decode_config(path, data), stat.version
+            except NoNode:
+                overrides, version = {}, _NOT_THERE
+            change(overrides)
+            try:
+                await self._write(entity_type, name, overrides, version)
+            except (BadVersion, NoNode, NodeExists):
+                continue
+            self._apply(entity_type, name, overrides)
+            return
+
+    async def _write(
+        self, entity_type: EntityType, name: str, overrides: Mapping[str, str], version: int
+    ) -> None:
+        """Write and announce overrides; ``version`` is that which the node must have.
+
+        Raises BadVersion, NoNode, NodeExists if it has another, and other StoreErrors.
         """
         path = znodes.config_path(entity_type, name)
         body = znodes.encode_config(overrides)
@@ -116,21 +188,32 @@ class ConfigStore:
             sequence=True,
         )
         while True:
-            try:
-                await self._store.multi([SetData(path, body), announcement])
-            except MultiFailed as failure:
-                if failure.index != 0 or not isinstance(failure.error, NoNode):
-                    raise failure.error from None
-            else:
-                break
+            if version != _NOT_THERE:
+                try:
+                    await self._store.multi([SetData(path, body, version), announcement])
+                    return
+                except MultiFailed as failure:
+                    if failure.index != 0 or version != ANY_VERSION:
+                        raise failure.error from None
+                    if not isinstance(failure.error, NoNode):
+                        raise failure.error from None
             try:
                 await self._store.multi([Create(path, body), announcement])
+                return
             except MultiFailed as failure:
-                if failure.index != 0 or not isinstance(failure.error, NodeExists):
+                if failure.index != 0:
                     raise failure.error from None
-            else:
-                break
-        self._apply(entity_type, name, dict(overrides))
+                if isinstance(failure.error, NoNode):
+                    await self._make_parents(path)
+                elif version != ANY_VERSION or not isinstance(failure.error, NodeExists):
+                    raise failure.error from None
+
+    async def _make_parents(self, path: str) -> None:
+        """Make the nodes above that of a user's client, as Kafka does: without a body."""
+        parts = path.split("/")
+        for end in range(3, len(parts)):
+            with contextlib.suppress(NodeExists):
+                await self._store.create("/".join(parts[:end]), b"")
 
     # -- changes ------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Overrides in the store: written, announced, heard of; and ids of producers beside them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 
@@ -105,6 +105,65 @@ def test_what_is_there_at_the_start_is_told_to_who_asked_before(tmp_path: Path) 
 
     run(harness, first)
     run(harness, second)
+
+
+def test_clients_of_users_are_under_their_users(tmp_path: Path) -> None:
+    harness = Harness(tmp_path)
+
+    async def scenario() -> None:
+        heard = listen(harness.configs, "users")
+        await harness.configs.alter("users", "ann/clients/app", {"a": "1"})
+        await harness.configs.alter("users", "ann/clients/<default>", {"a": "2"})
+        await harness.configs.alter("users", "<default>/clients/app", {"a": "3"})
+        await harness.configs.alter("users", "<default>", {"a": "4"})
+        assert heard[0] == ("ann/clients/app", {"a": "1"})
+        data, _ = await harness.store.get("/config/users/ann")
+        assert data == b""  # made on the way, as Kafka does
+        announced = await harness.store.children(znodes.CONFIG_CHANGES)
+        data, _ = await harness.store.get(f"{znodes.CONFIG_CHANGES}/{min(announced)}")
+        assert data == b'{"version":2,"entity_path":"users/ann/clients/app"}'
+        expected = {
+            "ann": {},
+            "ann/clients/app": {"a": "1"},
+            "ann/clients/<default>": {"a": "2"},
+            "<default>/clients/app": {"a": "3"},
+            "<default>": {"a": "4"},
+        }
+        assert await harness.configs.read_all("users") == expected
+        other = ConfigStore(harness.store, harness.clock)
+        loaded = listen(other, "users")
+        await other.start()
+        assert dict(loaded) == expected
+        await other.stop()
+
+    run(harness, scenario)
+
+
+def test_an_update_loses_nothing_that_others_write(tmp_path: Path) -> None:
+    harness = Harness(tmp_path)
+
+    async def scenario() -> None:
+        heard = listen(harness.configs, "users")
+
+        def setter(key: str) -> Callable[[dict[str, str]], None]:
+            return lambda overrides: overrides.update({key: "1"})
+
+        await asyncio.gather(
+            *(harness.configs.update("users", "ann", setter(key)) for key in "abc"),
+            *(harness.configs.update("users", "ann/clients/x", setter(key)) for key in "de"),
+        )
+        assert await harness.configs.read("users", "ann") == dict.fromkeys("abc", "1")
+        assert await harness.configs.read("users", "ann/clients/x") == dict.fromkeys("de", "1")
+        assert ("ann", dict.fromkeys("abc", "1")) in heard
+
+        def refuse(overrides: dict[str, str]) -> None:
+            raise KafkaError(ErrorCode.INVALID_REQUEST)
+
+        with pytest.raises(KafkaError):
+            await harness.configs.update("users", "ann", refuse)
+        assert await harness.configs.read("users", "ann") == dict.fromkeys("abc", "1")
+
+    run(harness, scenario)
 
 
 def test_old_announcements_are_removed(tmp_path: Path) -> None:

@@ -138,3 +138,26 @@ def test_what_is_no_body_is_told_as_such(data: bytes) -> None:
 def test_what_is_no_topic_is_told_as_such(data: bytes) -> None:
     with pytest.raises(BadNode, match="/path"):
         znodes.decode_topic("/path", data)
+
+
+def test_names_of_entities_are_those_of_kafkas_sanitizer() -> None:
+    """What ``Sanitizer.sanitize`` makes of them: URLEncoder, with two characters more."""
+    for name, node in {
+        "alice": "alice",
+        "CN=a,O=b c": "CN%3Da%2CO%3Db%20c",
+        "a+b*c": "a%2Bb%2Ac",
+        "~-_.": "%7E-_.",
+        "käse": "k%C3%A4se",
+        "<default>": "%3Cdefault%3E",
+        "a/b": "a%2Fb",
+        None: "<default>",
+    }.items():
+        assert znodes.sanitize(name) == node
+        assert znodes.desanitize(node) == name
+    assert znodes.desanitize("100%") == "100%"
+    assert znodes.desanitize("%zz%41") == "%zzA"
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_names_of_entities_come_back(name: str) -> None:
+    assert znodes.desanitize(znodes.sanitize(name)) == name
