@@ -62,6 +62,9 @@ class Duties:
         for tp in alive:
             batch.add_leader_and_isr(cluster.get(tp).replicas, tp)
         await self.leadership.restore(alive, batch)
+        # Their brokers may have died while there was no controller to see it.
+        lost = {tp: cluster.get(tp).leader for tp in alive if not self.leadership.has_leader(tp)}
+        await self.leadership.withdraw(lost, batch)
         for move in self.moves.under_way(None):
             await self.moves.finish_if_in_sync(move.partition, batch)
         self._send(batch)

@@ -21,7 +21,6 @@ from kavka.replication.store.base import (
     ANY_VERSION,
     Create,
     Delete,
-    EventType,
     MultiFailed,
     MultiResult,
     Operation,
@@ -35,6 +34,7 @@ from kavka.replication.store.base import (
     WatchEvent,
     check_path,
 )
+from kavka.replication.store.watches import Watches
 
 if TYPE_CHECKING:
     from kavka.replication.store.tree import Tree
@@ -47,29 +47,6 @@ T = TypeVar("T")
 _BATCH_MAX: Final = 1000  # operations in one transaction: bounds how long the first one waits
 
 _Delivery = tuple[Callable[[Any], None], Any]
-
-
-class _Watches:
-    """Who waits for the next change of which node. Belongs to the thread."""
-
-    __slots__ = ("_children", "_data")
-
-    def __init__(self) -> None:
-        self._data: dict[str, dict[Watch, None]] = {}
-        self._children: dict[str, dict[Watch, None]] = {}
-
-    def add(self, path: str, watch: Watch, *, of_children: bool) -> None:
-        watches = self._children if of_children else self._data
-        watches.setdefault(path, {})[watch] = None
-
-    def take(self, event: WatchEvent) -> list[Watch]:
-        """Remove those whom the event concerns; each is told once, whatever it watched."""
-        told: dict[Watch, None] = {}
-        if event.type is not EventType.CHILD:
-            told.update(self._data.pop(event.path, {}))
-        if event.type in (EventType.CHILD, EventType.DELETED):
-            told.update(self._children.pop(event.path, {}))
-        return list(told)
 
 
 class _Request:
@@ -105,7 +82,7 @@ class LocalStore:
         self._opened: asyncio.Future[int] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
         self._on_session_event: list[Callable[[SessionEvent], None]] = []
-        self._watches = _Watches()
+        self._watches = Watches()
         self._unanswered: Sequence[_Request] = ()  # the batch in the thread's hands
         self._thread = threading.Thread(target=self._work, name="kavka-metadata", daemon=True)
 

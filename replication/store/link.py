@@ -1,0 +1,382 @@
+"""The connection to ZooKeeper: what a store asks of it, and kazoo behind it.
+
+kazoo lives in one thread of its own, that of its connection. Everything it has to tell (results,
+watch events, changes of the session) is handed to the event loop in the order in which it came
+from the server, by one way, so that an event is never overtaken by the data of after it.
+
+kazoo is imported when the first connection is made: a broker without ZooKeeper does without it.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+
+from kavka.replication.store.base import (
+    BadVersion,
+    Check,
+    Create,
+    Delete,
+    EventType,
+    MultiFailed,
+    MultiResult,
+    NoChildrenForEphemerals,
+    NodeExists,
+    NoNode,
+    NotEmpty,
+    Operation,
+    SessionExpired,
+    SetData,
+    Stat,
+    StoreError,
+    StoreUnavailable,
+    WatchEvent,
+)
+
+if TYPE_CHECKING:
+    import ssl
+
+logger = logging.getLogger("kavka.store")
+_kazoo_logger = logging.getLogger("kavka.store.kazoo")
+_kazoo_logger.setLevel(logging.ERROR)  # the store tells of every change in its own words
+
+_STOP_SECONDS: Final = 5.0  # for taking leave of the server
+
+
+class ZooKeeperSettings(NamedTuple):
+    """How to reach ZooKeeper. Times are in seconds.
+
+    ``servers`` are ``host:port`` separated by commas; ``chroot`` is "" or the path under which
+    everything lies; ``digest`` is ``user:password``; ``tls`` makes the context for an encrypted
+    connection.
+    """
+
+    servers: str
+    chroot: str = ""
+    session_timeout: float = 6.0
+    connection_timeout: float = 6.0
+    max_in_flight: int = 10
+    digest: str | None = None
+    set_acl: bool = False
+    tls: "Callable[[], ssl.SSLContext] | None" = None
+
+
+class Get(NamedTuple):
+    """Read a node."""
+
+    path: str
+    watch: bool = False
+
+
+class Exists(NamedTuple):
+    """Look for a node."""
+
+    path: str
+    watch: bool = False
+
+
+class Children(NamedTuple):
+    """List a node's children."""
+
+    path: str
+    watch: bool = False
+
+
+class Multi(NamedTuple):
+    """Several writes, all or nothing."""
+
+    operations: Sequence[Operation]
+
+
+Request: TypeAlias = Get | Exists | Children | Multi | Create | SetData | Delete
+
+
+class Listing(NamedTuple):
+    """What ``Children`` gives: the names, and the last transaction that changed them."""
+
+    names: list[str]
+    changed_by: int
+
+
+class LinkState(Enum):
+    """What has become of the connection."""
+
+    CONNECTED = "connected"
+    SUSPENDED = "suspended"
+    EXPIRED = "expired"
+    REFUSED = "refused"  # the server does not accept the credentials, and will not
+
+
+Done = Callable[[Any], None]
+"""Gets a result, or the exception (StoreError or MultiFailed) that came instead."""
+
+
+class Listener(Protocol):
+    """Whom a link tells what comes from the server; all on the event loop."""
+
+    def link_changed(self, state: LinkState, session_id: int) -> None: ...
+
+    def link_event(self, event: WatchEvent) -> None: ...
+
+
+class Link(Protocol):
+    """A connection to ZooKeeper that restores itself. Paths are whole, with any chroot."""
+
+    def start(self, listener: Listener) -> None:
+        """Begin to connect."""
+
+    def submit(self, request: Request, done: Done) -> None:
+        """Send a request; ``done`` gets its outcome, unless the connection is lost before."""
+
+    async def close(self) -> None:
+        """End the session."""
+
+
+# Only who writes them may see what is in there; everything else tools may read (as in Kafka).
+_SENSITIVE: Final = ("/config/users", "/config/brokers", "/delegation_token/tokens")
+_OPEN_TO_ALL: Final = "/consumers"  # written by old consumers
+
+
+class KazooLink:
+    """A ``Link`` by kazoo."""
+
+    def __init__(self, settings: ZooKeeperSettings, loop: asyncio.AbstractEventLoop) -> None:
+        self._settings = settings
+        self._loop = loop
+        self._listener: Listener | None = None
+        self._client: Any = None
+
+    def start(self, listener: Listener) -> None:
+        from kazoo.client import KazooClient
+
+        settings = self._settings
+        self._listener = listener
+        self._client = KazooClient(  # type: ignore[no-untyped-call]
+            hosts=settings.servers,
+            timeout=settings.session_timeout,
+            handler=_handler(settings),
+            auth_data=[("digest", settings.digest)] if settings.digest is not None else None,
+            connection_retry={"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 1.0},
+            logger=_kazoo_logger,
+        )
+        self._client.add_listener(self._on_state)
+        self._client.start_async()
+
+    async def close(self) -> None:
+        client = self._client
+        if client is None:
+            return
+        client.remove_listener(self._on_state)
+
+        def stop() -> None:
+            client.stop()
+            client.close()
+
+        stopping = self._loop.run_in_executor(None, stop)
+        done, _ = await asyncio.wait((stopping,), timeout=_STOP_SECONDS)
+        if not done:
+            # Its thread hangs in a connection that is not answered; the session will expire.
+            logger.warning("The connection to ZooKeeper does not close")
+        elif (error := stopping.exception()) is not None:
+            logger.warning("The connection to ZooKeeper did not close well error=%r", error)
+
+    def submit(self, request: Request, done: Done) -> None:
+        result = self._call(request)
+
+        def finished(result: Any) -> None:  # in kazoo's thread
+            if result.exception is None:
+                self._deliver(done, _converted(request, result.value))
+            else:
+                self._deliver(done, _error(request, result.exception))
+
+        result.rawlink(finished)
+
+    def _call(self, request: Request) -> Any:
+        client = self._client
+        watch = None
+        if isinstance(request, Get | Exists | Children) and request.watch:
+            watch = self._on_watch
+        match request:
+            case Get():
+                return client.get_async(request.path, watch)
+            case Exists():
+                return client.exists_async(request.path, watch)
+            case Children():
+                return client.get_children_async(request.path, watch, include_data=True)
+            case Create():
+                path, data, ephemeral, sequence = request
+                return client.create_async(path, data, self._acl(path), ephemeral, sequence)
+            case SetData():
+                return client.set_async(request.path, request.data, request.version)
+            case Delete():
+                return client.delete_async(request.path, request.version)
+            case Multi():
+                transaction = client.transaction()
+                for operation in request.operations:
+                    match operation:
+                        case Create():
+                            path, data, ephemeral, sequence = operation
+                            transaction.create(path, data, self._acl(path), ephemeral, sequence)
+                        case SetData():
+                            transaction.set_data(*operation)
+                        case Delete():
+                            transaction.delete(*operation)
+                        case Check():
+                            transaction.check(*operation)
+                return transaction.commit_async()
+
+    def _acl(self, whole: str) -> Any:
+        from kazoo import security
+
+        path = whole.removeprefix(self._settings.chroot)
+        if not self._settings.set_acl or path.startswith(_OPEN_TO_ALL):
+            return security.OPEN_ACL_UNSAFE
+        if path.startswith(_SENSITIVE):
+            return security.CREATOR_ALL_ACL
+        return [*security.CREATOR_ALL_ACL, *security.READ_ACL_UNSAFE]
+
+    # -- in kazoo's thread --------------------------------------------------------------------
+
+    def _on_state(self, state: str) -> None:
+        from kazoo.protocol.states import KazooState, KeeperState
+
+        assert self._listener is not None
+        if state == KazooState.CONNECTED:
+            told, session_id = LinkState.CONNECTED, self._client.client_id[0]
+        elif state == KazooState.SUSPENDED:
+            told, session_id = LinkState.SUSPENDED, 0
+        elif self._client.client_state == KeeperState.AUTH_FAILED:
+            told, session_id = LinkState.REFUSED, 0
+        else:
+            told, session_id = LinkState.EXPIRED, 0
+        self._deliver(self._listener.link_changed, told, session_id)
+
+    def _on_watch(self, event: Any) -> None:
+        assert self._listener is not None
+        numbers = {"CREATED": 1, "DELETED": 2, "CHANGED": 3, "CHILD": 4}
+        number = numbers.get(event.type)
+        if number is not None:  # else the connection is lost, which we are told otherwise
+            self._deliver(self._listener.link_event, WatchEvent(EventType(number), event.path))
+
+    def _deliver(self, call: Callable[..., None], *arguments: Any) -> None:
+        # A loop that is gone was stopped without closing the store; nobody waits any more.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+
+def _handler(settings: ZooKeeperSettings) -> Any:
+    """kazoo's helper for threads, without the threads that would run callbacks: ours only hand
+    on, and two threads could not keep the order between results and events.
+    """
+    from kazoo.handlers.threading import SequentialThreadingHandler
+
+    context = settings.tls() if settings.tls is not None else None
+
+    class Queue:
+        def put(self, call: Callable[[], None]) -> None:
+            call()
+
+    class Handler(SequentialThreadingHandler):
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.completion_queue = Queue()
+
+        def start(self) -> None:
+            self._running = True
+
+        def stop(self) -> None:
+            self._running = False
+
+        def dispatch_callback(self, callback: Any) -> None:
+            callback.func(*callback.args)
+
+        def create_connection(
+            self,
+            address: tuple[str, int],
+            hostname: str | None = None,
+            timeout: float | None = None,
+            **_: object,
+        ) -> socket.socket:
+            connection = socket.create_connection(address, timeout)
+            try:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if context is not None:
+                    return context.wrap_socket(connection, server_hostname=hostname)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    return Handler()
+
+
+# -- results ------------------------------------------------------------------------------------
+
+
+def _stat(stat: Any) -> Stat:
+    return Stat(
+        stat.czxid,
+        stat.mzxid,
+        stat.ctime,
+        stat.mtime,
+        stat.version,
+        stat.cversion,
+        stat.ephemeralOwner,
+        stat.dataLength,
+        stat.numChildren,
+    )
+
+
+def _converted(request: Request, value: Any) -> Any:
+    match request:
+        case Get():
+            return value[0], _stat(value[1])
+        case Exists():
+            return None if value is None else _stat(value)
+        case Children():
+            return Listing(value[0], value[1].pzxid)
+        case SetData():
+            return _stat(value)
+        case Delete():
+            return None
+        case Multi():
+            return _multi_result(request, value)
+        case Create():
+            return value
+
+
+def _multi_result(request: Multi, values: Sequence[Any]) -> list[MultiResult] | MultiFailed:
+    from kazoo.exceptions import RolledBackError, RuntimeInconsistency
+
+    results: list[MultiResult] = []
+    for index, value in enumerate(values):
+        if isinstance(value, RolledBackError | RuntimeInconsistency):
+            continue  # undone, or not done, because of the one that failed
+        if isinstance(value, Exception):
+            return MultiFailed(index, _error(request.operations[index], value))
+        is_stat = isinstance(request.operations[index], SetData)
+        results.append(_stat(value) if is_stat else value if isinstance(value, str) else None)
+    return results
+
+
+def _error(request: Request | Operation, error: Exception) -> StoreError:
+    from kazoo import exceptions as kazoo
+
+    kinds: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], type[StoreError]]] = (
+        (kazoo.NoNodeError, NoNode),
+        (kazoo.NodeExistsError, NodeExists),
+        (kazoo.BadVersionError, BadVersion),
+        (kazoo.NotEmptyError, NotEmpty),
+        (kazoo.NoChildrenForEphemeralsError, NoChildrenForEphemerals),
+        (kazoo.SessionExpiredError, SessionExpired),
+        ((kazoo.ConnectionLoss, kazoo.ConnectionClosedError), StoreUnavailable),
+    )
+    what = "several operations" if isinstance(request, Multi) else request.path
+    for kazoo_error, ours in kinds:
+        if isinstance(error, kazoo_error):
+            return ours(what)
+    if isinstance(error, kazoo.NoAuthError):
+        return StoreError(f"ZooKeeper does not allow this broker to do that: {what}")
+    return StoreError(f"ZooKeeper refuses {type(request).__name__} {what}: {error!r}")
