@@ -35,7 +35,7 @@ from kavka.protocol.errors import MalformedFrame
 
 if TYPE_CHECKING:
     from kavka.broker.buffers import Loan
-    from kavka.broker.hub import Hub
+    from kavka.broker.hub import Hub, Service
     from kavka.config.listeners import Endpoint
 
 log = logging.getLogger("kavka.network")
@@ -57,6 +57,7 @@ _IN_FLIGHT: Final = 2  # too many requests wait for their answers
 _OUTPUT: Final = 4  # the peer does not read what it asked for
 _MEMORY: Final = 8  # no memory for a large frame just now
 _TURN: Final = 16  # it has had its share of this turn of the loop
+_MUTED: Final = 32  # it went over a quota
 
 _NEW: Final = -1  # a large frame that no sweep has seen arriving yet
 
@@ -74,12 +75,14 @@ class Connection:
         "_in_work",
         "_kept",
         "_loan",
+        "_muted_until",
         "_on_close",
         "_output",
         "_parked",
         "_paused",
         "_reading",
         "_ready",
+        "_service",
         "_sock",
         "_swept",
         "_unsent",
@@ -118,6 +121,8 @@ class Connection:
         self.closed = False
         self.in_flight = 0  # requests without an answer so far
         self._hub = hub
+        self._service = hub.service
+        self._muted_until = 0.0
         self._sock = sock
         self._on_close = on_close
         self._kept = b""  # bytes received and not yet served
@@ -138,6 +143,9 @@ class Connection:
         hub.connections.add(self)
         hub.loop.add_reader(sock.fileno(), self._on_readable)
 
+    encrypted = False  # whether nobody on the way can read it
+    peer_certificate: bytes | None = None  # of the client, as DER, checked
+
     def __repr__(self) -> str:
         return f"<Connection {self.peer} {self.endpoint.name}>"
 
@@ -156,6 +164,45 @@ class Connection:
     def unsent(self) -> bool:
         """Whether answers are ready that the socket has not taken."""
         return bool(self._output.parts)
+
+    @property
+    def service(self) -> "Service":
+        """Who serves this connection's requests, from the next one on.
+
+        Until a client has proven who it is this is a gate. An answer is encoded by the service
+        that is set at the moment of ``Pending.complete``.
+        """
+        return self._service
+
+    @service.setter
+    def service(self, service: "Service") -> None:
+        self._service = service
+        # What has arrived with the request being served is for the new service too: end the
+        # batch, and go on with its rest in a new one.
+        self._paused |= _TURN
+        self._hub.resume_later(self)
+
+    @property
+    def muted(self) -> bool:
+        """Whether :meth:`mute` is in force."""
+        return bool(self._paused & _MUTED)
+
+    def mute(self, seconds: float) -> None:
+        """Read and serve nothing for so long; answers go out all the same (KIP-219).
+
+        Of several mutes the one that ends last counts.
+        """
+        until = self._hub.monotonic() + seconds
+        if seconds <= 0 or until <= self._muted_until or self.closed:
+            return
+        self._muted_until = until
+        self._paused |= _MUTED
+        self._hub.loop.call_later(seconds, self._unmute, until)
+
+    def _unmute(self, until: float) -> None:
+        if until == self._muted_until:
+            self.active = self._hub.now
+            self._unpause(_MUTED)
 
     def is_slow(self, seconds: float) -> bool:
         """Whether a large frame has hardly come on since this was last asked, ``seconds`` ago."""
@@ -239,7 +286,7 @@ class Connection:
 
         False when the connection is now closed or paused.
         """
-        serve = self._hub.service.serve
+        serve = self._service.serve
         out = self._output.parts
         pos = queued = size = 0
         left = REQUESTS_PER_TURN_MAX
@@ -322,7 +369,7 @@ class Connection:
             return
         self._frame = None
         try:
-            answer = self._hub.service.serve(self, frame)
+            answer = self._service.serve(self, frame)
             self._settle_loan(answer)
             self._enqueue(answer)
         except Exception as error:
@@ -442,7 +489,7 @@ class Connection:
 
     def _park(self, pending: Pending) -> int:
         if pending.done:
-            return self._enqueue(self._hub.service.encode(pending))
+            return self._enqueue(self._service.encode(pending))
         pending.await_with(self)
         if self._parked is None:
             self._parked = deque()
@@ -480,7 +527,7 @@ class Connection:
     def _encode_early(self, parked: "deque[Pending | Answer]", pending: Pending) -> None:
         """What waits behind another answer is encoded, to take little memory and be counted."""
         try:
-            answer = self._hub.service.encode(pending)
+            answer = self._service.encode(pending)
         except Exception:
             return  # again when it is its turn: answers before it still go out
         parked[parked.index(pending)] = answer
@@ -491,7 +538,7 @@ class Connection:
         """Move answers that nothing holds back any more from the order to the output."""
         parked = self._parked
         assert parked is not None
-        encode = self._hub.service.encode
+        encode = self._service.encode
         while parked:
             head = parked[0]
             if head.__class__ is Pending:

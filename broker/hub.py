@@ -62,7 +62,7 @@ class Hub:
         self.received = memoryview(bytearray(receive_buffer_size))
         self.connections: set[Connection] = set()
         self.now = clock.monotonic()  # of the last sweep: exact enough to tell who is idle
-        self._clock = clock
+        self.monotonic = clock.monotonic
         self._sweep_seconds = min(max(bounds.idle / 8, _SWEEP_SECONDS_MIN), _SWEEP_SECONDS_MAX)
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._to_resume: list[Connection] = []
@@ -75,12 +75,12 @@ class Hub:
 
     async def drain(self, timeout: float) -> None:
         """Send what is ready, waiting at most ``timeout`` seconds for slow readers."""
-        give_up = self._clock.monotonic() + timeout
+        give_up = self.monotonic() + timeout
         while True:
             await asyncio.sleep(0)  # answers that have just become ready are sent by the turn
             if not self._turn_scheduled and not any(c.unsent for c in self.connections):
                 return
-            if self._clock.monotonic() >= give_up:
+            if self.monotonic() >= give_up:
                 return
             await asyncio.sleep(_DRAIN_STEP_SECONDS)
 
@@ -107,13 +107,14 @@ class Hub:
 
     def sweep(self) -> None:
         """Close idle connections, and slow ones that hold memory others wait for."""
-        self.now = now = self._clock.monotonic()
+        self.now = now = self.monotonic()
         bounds = self.bounds
         # `active` carries the time of the sweep before, hence the extra interval.
         idle_since = now - bounds.idle - self._sweep_seconds
         contended = self.buffers.contended
         for connection in list(self.connections):
-            if connection.active <= idle_since and not connection.in_flight:
+            waits = connection.in_flight or connection.muted
+            if connection.active <= idle_since and not waits:
                 connection.close("idle for longer than connections.max.idle.ms", logging.INFO)
             elif contended and connection.is_slow(self._sweep_seconds):
                 connection.close("a large request hardly arrives while others wait for memory")

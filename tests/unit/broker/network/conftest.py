@@ -97,6 +97,7 @@ class Command:
     """Frames are key, version and correlation id as Kafka's, then a payload."""
 
     ECHO, PARK, EXCLUSIVE, BIG, BOOM, SILENT, SLICE, MALFORMED, DISCONNECT, KEEP, HOLD = range(11)
+    MUTE = 11
 
 
 HEAD = struct.Struct(">hhi")
@@ -131,6 +132,7 @@ class FakeService:
         self.served: list[int] = []
         self.kept: list[memoryview] = []
         self.slices: list[FileSlice] = []
+        self.mute = 0.0  # seconds
 
     def serve(self, connection: Connection, view: memoryview) -> Any:
         command, _, correlation_id = HEAD.unpack_from(view)
@@ -143,6 +145,9 @@ class FakeService:
                 pending = Pending(exclusive=command == Command.EXCLUSIVE)
                 self.parked[correlation_id] = pending
                 return pending
+            case Command.MUTE:
+                connection.mute(self.mute)
+                return answer(correlation_id, payload)
             case Command.BIG:
                 return answer(correlation_id, bytes(int(payload)))
             case Command.BOOM:
