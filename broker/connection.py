@@ -14,17 +14,15 @@ there is no transport, stream or task (those cost several times the work of a sm
 * Whatever breaks the rules closes this connection, with one log line, and nothing else.
 """
 
-import errno
 import logging
 import socket
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from struct import Struct
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from kavka.broker.output import Answer, Output, memory_of
-from kavka.broker.request import ANONYMOUS, Disconnect, Pending, RequestFailed
+from kavka.broker.answering import MEMORY, MUTED, TURN, Answering
+from kavka.broker.request import ANONYMOUS, Pending
 from kavka.config.limits import (
     CLIENT_ID_CHARACTERS_LOGGED,
     FRAME_BYTES_MIN,
@@ -36,66 +34,36 @@ from kavka.protocol.errors import MalformedFrame
 if TYPE_CHECKING:
     from kavka.broker.buffers import Loan
     from kavka.broker.hub import Hub, Service
+    from kavka.broker.output import Answer
     from kavka.config.listeners import Endpoint
 
 log = logging.getLogger("kavka.network")
 
 _SIZE: Final = Struct(">i")
-_PEER_LEFT: Final = (
-    errno.ECONNABORTED,
-    errno.ECONNRESET,
-    errno.EHOSTUNREACH,
-    errno.ENETUNREACH,
-    errno.ENOTCONN,
-    errno.EPIPE,
-    errno.ETIMEDOUT,
-)
-
-# Why a connection is not being served further.
-_EXCLUSIVE: Final = 1  # a request that lets nothing overtake it is in work
-_IN_FLIGHT: Final = 2  # too many requests wait for their answers
-_OUTPUT: Final = 4  # the peer does not read what it asked for
-_MEMORY: Final = 8  # no memory for a large frame just now
-_TURN: Final = 16  # it has had its share of this turn of the loop
-_MUTED: Final = 32  # it went over a quota
-
 _NEW: Final = -1  # a large frame that no sweep has seen arriving yet
 
 _SEND_AT: Final = 1 << 18  # answers of one batch go out early when they grow past this
 
 
-class Connection:
+class Connection(Answering):
     """One accepted socket. Owned by the event loop."""
 
     __slots__ = (
-        "_closing",
         "_filled",
         "_frame",
-        "_hub",
         "_in_work",
         "_kept",
         "_loan",
         "_muted_until",
         "_on_close",
-        "_output",
-        "_parked",
-        "_paused",
         "_reading",
-        "_ready",
-        "_service",
-        "_sock",
+        "_receive_into",
         "_swept",
-        "_unsent",
-        "_will_flush",
-        "_writing",
-        "active",
         "address",
         "client_id",
         "client_id_bytes",
         "client_software",
-        "closed",
         "endpoint",
-        "in_flight",
         "max_frame",
         "principal",
         "proven",
@@ -109,6 +77,7 @@ class Connection:
         endpoint: "Endpoint",
         on_close: "Callable[[Connection], None] | None" = None,
     ) -> None:
+        super().__init__(hub, sock)
         self.endpoint = endpoint
         self.address = address  # host and port of the peer
         self.principal = ANONYMOUS
@@ -117,13 +86,7 @@ class Connection:
         self.client_software = ""  # name and version as ApiVersions v3 told
         self.proven = False  # has sent a frame of a believable size
         self.max_frame = hub.bounds.max_frame
-        self.active = hub.now
-        self.closed = False
-        self.in_flight = 0  # requests without an answer so far
-        self._hub = hub
-        self._service = hub.service
         self._muted_until = 0.0
-        self._sock = sock
         self._on_close = on_close
         self._kept = b""  # bytes received and not yet served
         self._frame: memoryview | None = None  # of a large frame still arriving
@@ -131,15 +94,8 @@ class Connection:
         self._filled = 0
         self._in_work: Loan | None = None  # one that the handler being run keeps
         self._swept = _NEW  # what was filled at the last sweep
-        self._parked: deque[Pending | Answer] | None = None  # in request order
-        self._output = Output()
-        self._unsent = 0  # bytes of memory in the output after a send that fell short
-        self._ready = 0  # bytes of memory in answers that wait behind a parked request
-        self._paused = 0
+        self._receive_into = sock.recv_into
         self._reading = True
-        self._writing = False
-        self._will_flush = False
-        self._closing = False  # the peer sent its last byte; only what is queued still goes out
         hub.connections.add(self)
         hub.loop.add_reader(sock.fileno(), self._on_readable)
 
@@ -161,11 +117,6 @@ class Connection:
         return f"/{self.address[0]}"
 
     @property
-    def unsent(self) -> bool:
-        """Whether answers are ready that the socket has not taken."""
-        return bool(self._output.parts)
-
-    @property
     def service(self) -> "Service":
         """Who serves this connection's requests, from the next one on.
 
@@ -179,13 +130,13 @@ class Connection:
         self._service = service
         # What has arrived with the request being served is for the new service too: end the
         # batch, and go on with its rest in a new one.
-        self._paused |= _TURN
+        self._paused |= TURN
         self._hub.resume_later(self)
 
     @property
     def muted(self) -> bool:
         """Whether :meth:`mute` is in force."""
-        return bool(self._paused & _MUTED)
+        return bool(self._paused & MUTED)
 
     def mute(self, seconds: float) -> None:
         """Read and serve nothing for so long; answers go out all the same (KIP-219).
@@ -196,13 +147,13 @@ class Connection:
         if seconds <= 0 or until <= self._muted_until or self.closed:
             return
         self._muted_until = until
-        self._paused |= _MUTED
+        self._paused |= MUTED
         self._hub.loop.call_later(seconds, self._unmute, until)
 
     def _unmute(self, until: float) -> None:
         if until == self._muted_until:
             self.active = self._hub.now
-            self._unpause(_MUTED)
+            self._unpause(MUTED)
 
     def is_slow(self, seconds: float) -> bool:
         """Whether a large frame has hardly come on since this was last asked, ``seconds`` ago."""
@@ -266,9 +217,9 @@ class Connection:
         try:
             if have:
                 view[:have] = kept
-                count = self._sock.recv_into(view[have:])
+                count = self._receive_into(view[have:])
             else:
-                count = self._sock.recv_into(view)
+                count = self._receive_into(view)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -312,7 +263,7 @@ class Connection:
                 if self._paused or self.closed:
                     break
                 if not left:
-                    self._paused |= _TURN
+                    self._paused |= TURN
                     self._hub.resume_later(self)
                     break
         except Exception as error:
@@ -342,7 +293,7 @@ class Connection:
         frame[: self._filled] = rest[4:]
 
     def _wait_for_memory(self) -> None:
-        self._paused |= _MEMORY
+        self._paused |= MEMORY
         self._swept = _NEW  # nobody is called slow for what was not received
         self._hub.buffers.call_when_freed(self._memory_freed)
 
@@ -354,7 +305,7 @@ class Connection:
             self._wait_for_memory()
             return
         try:
-            count = self._sock.recv_into(frame[self._filled : loan.granted])
+            count = self._receive_into(frame[self._filled : loan.granted])
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -412,7 +363,7 @@ class Connection:
         self._stop_reading()
         self._return_buffer()
         self._cancel_parked()
-        if not self._output.parts:
+        if not self.unsent:
             log.debug("peer closed the connection %s", self._facts())
             self.close()
 
@@ -420,11 +371,8 @@ class Connection:
         """Paused and something arrived: leave it to the kernel, but notice a peer that left."""
         if not self._closing:
             try:
-                # Requests that were kept are served before their sender's leaving counts; part
-                # of one is not.
-                if (not self._kept or self._paused & _MEMORY) and not self._sock.recv(
-                    1, socket.MSG_PEEK
-                ):
+                # Requests that were kept are served before their sender's leaving counts.
+                if not self._holds_requests() and not self._sock.recv(1, socket.MSG_PEEK):
                     self._end_of_stream()
                     return
             except (BlockingIOError, InterruptedError):
@@ -436,9 +384,13 @@ class Connection:
             self._reading = False
             self._hub.loop.remove_reader(self._sock.fileno())
 
+    def _holds_requests(self) -> bool:
+        """Whether requests have been received that wait to be served; part of one does not."""
+        return bool(self._kept) and not self._paused & MEMORY
+
     def resume(self) -> None:
         """Go on after a pause: first with what was kept, then with what the kernel has."""
-        self._paused &= ~_TURN
+        self._paused &= ~TURN
         if self.closed or self._closing or self._paused:
             return
         kept = self._kept
@@ -452,184 +404,14 @@ class Connection:
             self._reading = True
             self._hub.loop.add_reader(self._sock.fileno(), self._on_readable)
 
-    def _unpause(self, reason: int) -> None:
-        if self._paused & reason:
-            self._paused &= ~reason
-            if not self._paused and not self.closed:
-                self._hub.resume_later(self)
-
     def _memory_freed(self) -> None:
-        self._unpause(_MEMORY)
+        self._unpause(MEMORY)
 
     def _return_buffer(self) -> None:
         loan, self._loan = self._loan, None
         self._frame = None
         if loan is not None:
             self._hub.buffers.give_back(loan)
-
-    # -- answering ------------------------------------------------------------------------
-
-    def _enqueue(self, answer: "Answer | Pending") -> int:
-        """Put an answer into its place in the order; returns the bytes it holds in memory."""
-        if answer.__class__ is Pending:
-            return self._park(answer)
-        answer = cast(Answer, answer)
-        if answer is None:
-            return 0
-        size = memory_of(answer)
-        if self._parked is None:
-            self._output.add(answer)
-        else:
-            self._parked.append(answer)
-            self._ready += size
-            if len(self._parked) >= self._hub.bounds.in_flight:
-                self._paused |= _IN_FLIGHT
-            self._mind_output()
-        return size
-
-    def _park(self, pending: Pending) -> int:
-        if pending.done:
-            return self._enqueue(self._service.encode(pending))
-        pending.await_with(self)
-        if self._parked is None:
-            self._parked = deque()
-        self._parked.append(pending)
-        self.in_flight += 1
-        if pending.exclusive:
-            self._paused |= _EXCLUSIVE
-        if len(self._parked) >= self._hub.bounds.in_flight:
-            self._paused |= _IN_FLIGHT
-        return 0
-
-    def answer_ready(self, pending: Pending) -> None:
-        """A parked request has its answer: it leaves when all before it have left."""
-        if self.closed:
-            return
-        self.in_flight -= 1
-        self.active = self._hub.now
-        parked = self._parked
-        assert parked is not None
-        if parked[0] is pending:
-            try:
-                self._release()
-            except Exception as error:
-                self.flush()
-                self._fail(error)
-                return
-            if self._output.parts and not self._will_flush:
-                self._will_flush = True
-                self._hub.flush_later(self)
-        else:
-            self._encode_early(parked, pending)
-        if pending.exclusive:
-            self._unpause(_EXCLUSIVE)
-
-    def _encode_early(self, parked: "deque[Pending | Answer]", pending: Pending) -> None:
-        """What waits behind another answer is encoded, to take little memory and be counted."""
-        try:
-            answer = self._service.encode(pending)
-        except Exception:
-            return  # again when it is its turn: answers before it still go out
-        parked[parked.index(pending)] = answer
-        self._ready += memory_of(answer)
-        self._mind_output()
-
-    def _release(self) -> None:
-        """Move answers that nothing holds back any more from the order to the output."""
-        parked = self._parked
-        assert parked is not None
-        encode = self._service.encode
-        while parked:
-            head = parked[0]
-            if head.__class__ is Pending:
-                if not head.done:
-                    break
-                answer = encode(head)
-            else:
-                answer = cast(Answer, head)
-                self._ready -= memory_of(answer)
-            parked.popleft()
-            if answer is not None:
-                self._output.add(answer)
-        if not parked:
-            self._parked = None
-        if self._paused & _IN_FLIGHT and len(parked) <= self._hub.bounds.in_flight // 2:
-            self._unpause(_IN_FLIGHT)
-
-    def _cancel_parked(self) -> None:
-        parked, self._parked = self._parked, None
-        self.in_flight = 0
-        for entry in parked or ():
-            if isinstance(entry, Pending) and not entry.done:
-                entry.cancel()
-
-    # -- sending --------------------------------------------------------------------------
-
-    def flush(self) -> None:
-        """Send what is ready, as much as the socket takes."""
-        self._will_flush = False
-        if self.closed or not self._output.parts:
-            return
-        if self._writing:  # the loop says when the socket takes more
-            self._unsent = self._output.memory
-            self._mind_output()
-            return
-        self._send()
-
-    def _send(self) -> None:
-        output = self._output
-        try:
-            done = output.send(self._sock)
-        except OSError as error:
-            self._lost(error)
-            return
-        except Disconnect as error:
-            self._fail(error)
-            return
-        self.active = self._hub.now
-        if done:
-            self._unsent = 0
-            if self._writing:
-                self._writing = False
-                self._hub.loop.remove_writer(self._sock.fileno())
-            if self._closing:
-                self.close()
-            elif self._paused & _OUTPUT:
-                self._mind_output()
-            return
-        if not self._writing:
-            self._writing = True
-            self._hub.loop.add_writer(self._sock.fileno(), self._send)
-        self._unsent = output.memory
-        self._mind_output()
-
-    def _mind_output(self) -> None:
-        """Do not let the peer ask for more while it does not read what it asked for."""
-        queued = self._unsent + self._ready
-        limit = self._hub.bounds.output
-        if queued > limit:
-            self._paused |= _OUTPUT
-        elif queued <= limit // 2:
-            self._unpause(_OUTPUT)
-
-    # -- the end --------------------------------------------------------------------------
-
-    def _lost(self, error: OSError) -> None:
-        if error.errno in _PEER_LEFT:
-            log.debug("connection lost: %s %s", error, self._facts())
-            self.close()
-        else:
-            self.close(str(error))
-
-    def _fail(self, error: Exception) -> None:
-        if isinstance(error, Disconnect):
-            self.close(str(error), logging.INFO)
-        elif isinstance(error, MalformedFrame):
-            self.close(str(error), logging.WARNING)
-        elif not self.closed:
-            cause = error.__cause__ if isinstance(error, RequestFailed) else error
-            log.error("closing connection: %s %s", error, self._facts(), exc_info=cause)
-            self.close()
 
     def _facts(self) -> str:
         client = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from kavka.broker.buffers import FrameBuffers
 
 if TYPE_CHECKING:
+    from kavka.broker.answering import Answering
     from kavka.broker.connection import Connection
     from kavka.broker.output import Answer
     from kavka.broker.request import Pending
@@ -65,8 +66,8 @@ class Hub:
         self.monotonic = clock.monotonic
         self._sweep_seconds = min(max(bounds.idle / 8, _SWEEP_SECONDS_MIN), _SWEEP_SECONDS_MAX)
         self._sweep_timer: asyncio.TimerHandle | None = None
-        self._to_resume: list[Connection] = []
-        self._to_flush: list[Connection] = []
+        self._to_resume: list[Answering] = []
+        self._to_flush: list[Answering] = []
         self._turn_scheduled = False
 
     def start(self) -> None:
@@ -92,7 +93,7 @@ class Hub:
         for connection in list(self.connections):
             connection.close()
 
-    def resume_later(self, connection: "Connection") -> None:
+    def resume_later(self, connection: "Answering") -> None:
         """Serve the connection's waiting requests once the current callback is over.
 
         Not at once: somebody may be working on the shared buffer right now.
@@ -100,7 +101,7 @@ class Hub:
         self._to_resume.append(connection)
         self._schedule_turn()
 
-    def flush_later(self, connection: "Connection") -> None:
+    def flush_later(self, connection: "Answering") -> None:
         """Send the connection's answers once per loop turn, however many become ready in it."""
         self._to_flush.append(connection)
         self._schedule_turn()
