@@ -48,10 +48,23 @@ CLUSTER: Final = Dynamic.CLUSTER_WIDE
 NO_JAVA_CLASS: Final = Pattern(
     "", "empty", "this broker cannot load Java classes, leave {name} unset"
 )
-NO_AUTHORIZER: Final = Pattern("", "empty", "this broker does not enforce ACLs, leave {name} unset")
+AUTHORIZERS: Final = Pattern(
+    r"|kafka\.security\.auth\.SimpleAclAuthorizer|kafka\.security\.authorizer\.AclAuthorizer"
+    r"|org\.apache\.kafka\.metadata\.authorizer\.StandardAuthorizer",
+    "empty, or the name of an authorizer of Kafka's own",
+    "this broker cannot load Java classes, but enforces ACLs as Kafka's own authorizer does: set "
+    "{name} to kafka.security.authorizer.AclAuthorizer, or leave it unset",
+)
+PRINCIPALS: Final = Pattern(
+    r"\s*([^:;]+:[^;]+(;\s*[^:;]+:[^;]+)*(;\s*)*)?",
+    "principals such as User:alice, separated by semicolons",
+    "principals are written as User:alice and separated by semicolons",
+)
 LOG_LEVELS: Final = OneOf("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 COMPATIBILITY_LEVELS: Final = OneOf("latest", "2.3.0", "1.1.0")
 CAPACITY_POLICIES: Final = OneOf("produce_reject", "time_base")
+PROFILES: Final = OneOf("default", "managed", "strict")
+INSTANCE_FLAVOURS: Final = OneOf("none", "100", "300", "600", "1200")
 CODEC_IDS: Final = Range(0, 4)
 
 # fmt: off
@@ -342,8 +355,8 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "Length of such a sample."),
 
     # Plug-ins and metrics
-    ("authorizer.class.name", STRING, "", NO_AUTHORIZER, LOW, FIXED,
-     "Authorizer that ACLs are enforced by."),
+    ("authorizer.class.name", STRING, "", AUTHORIZERS, LOW, FIXED,
+     "Authorizer that ACLs are enforced by; unset: everybody may do everything."),
     ("create.topic.policy.class.name", CLASS, None, NO_JAVA_CLASS, LOW, FIXED,
      "Policy that new topics must pass."),
     ("alter.config.policy.class.name", CLASS, None, NO_JAVA_CLASS, LOW, FIXED,
@@ -393,6 +406,24 @@ _THROTTLE_ROWS: Final[tuple[_Row, ...]] = (
 _OWN_ROWS: Final[tuple[_Row, ...]] = (
     ("compatibility", STRING, "latest", COMPATIBILITY_LEVELS, HIGH, FIXED,
      "Kafka release whose API versions are offered; latest offers all that work."),
+    ("profile", STRING, "default", PROFILES, HIGH, FIXED,
+     "Which defaults count: default listens on 127.0.0.1:9092 only; managed has the listeners of a "
+     "managed instance on ports 9091 to 9093 and 9011, and knows those for the public on 9094 and "
+     "9095; strict is managed with all of that product's limits."),
+    ("instance.flavour", STRING, "none", INSTANCE_FLAVOURS, HIGH, CLUSTER,
+     "Size of the instance, by its bandwidth in MB/s: caps its partitions, its clients' "
+     "connections and its bandwidth; none is without caps."),
+    ("source.allow", LIST, ("0.0.0.0/0", "::/0"), None, MEDIUM, CLUSTER,
+     "Addresses that clients may connect from: networks such as 10.0.0.0/8, single addresses, and "
+     "sets of source.rule.sets as @name. Meant for one listener: "
+     "listener.name.<listener>.source.allow; without that it counts for all but the listener of "
+     "brokers. Brokers are always let in."),
+    ("source.deny", LIST, (), None, MEDIUM, CLUSTER,
+     "Addresses that clients may not connect from, though source.allow has them; written and "
+     "meant for listeners as that is."),
+    ("source.rule.sets", STRING, "", None, MEDIUM, CLUSTER,
+     "Named sets of addresses for source.allow and source.deny: name=address address..., "
+     "separated by semicolons; a set may contain others as @name."),
     ("log.level", STRING, "INFO", LOG_LEVELS, MEDIUM, FIXED,
      "Least severity of what is logged."),
     ("capacity.threshold.percent", INT, 95, Range(1, 100), HIGH, CLUSTER,
@@ -404,6 +435,10 @@ _OWN_ROWS: Final[tuple[_Row, ...]] = (
     ("capacity.budget.bytes", LONG, 0, AT_LEAST_0, HIGH, CLUSTER,
      "Bytes of records that all partitions of a broker together may hold; 0: only the volumes "
      "limit them."),
+    ("allowed.principals", STRING, None, PRINCIPALS, MEDIUM, BROKER,
+     "Principals that may use a listener, as User:name separated by semicolons; others log in "
+     "there and are refused everything. Unset: everybody. Meant for one listener: "
+     "listener.name.<listener>.allowed.principals."),
 )
 # fmt: on
 

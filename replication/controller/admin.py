@@ -25,6 +25,7 @@ from kavka.replication.controller.operations import (
     NewTopic,
     Outcome,
 )
+from kavka.replication.controller.partition_cap import PartitionCap, Room
 from kavka.replication.metadata import MetadataCache
 from kavka.replication.store.base import (
     BadVersion,
@@ -46,6 +47,13 @@ class PlannedTopic(NamedTuple):
     name: str
     node: TopicNode
     configs: Mapping[str, str]
+    room: Room | None = None
+    """What it takes of the instance's partitions: held until it is created or given up."""
+
+    def give_up(self) -> None:
+        """It will not be created."""
+        if self.room is not None:
+            self.room.give_back()
 
     def created(self, error: Outcome = None) -> CreatedTopic:
         """The topic as the answer describes it."""
@@ -96,12 +104,16 @@ class TopicAdmin:
         self._metadata = metadata
         self._config = config
         self._random = random
+        self.partition_cap = PartitionCap(metadata, config)
         self._collisions: tuple[int, Mapping[str, str]] | None = None
 
     # -- creation -----------------------------------------------------------------------------
 
     def plan(self, topic: NewTopic) -> PlannedTopic:
-        """Check a new topic and place its replicas. Raises KafkaError."""
+        """Check a new topic and place its replicas.
+
+        The plan must be created, or given up. Raises KafkaError.
+        """
         if topic.name in self._metadata.topics:
             raise _exists(topic.name)
         try:
@@ -111,7 +123,12 @@ class TopicAdmin:
         assignment = self._assignment(topic)
         self._check_name(topic.name)
         configs = {name: value for name, value in topic.configs.items() if value is not None}
-        return PlannedTopic(topic.name, TopicNode(new_topic_id(self._random), assignment), configs)
+        return PlannedTopic(
+            topic.name,
+            TopicNode(new_topic_id(self._random), assignment),
+            configs,
+            self.partition_cap.reserve(topic.name, len(assignment)),
+        )
 
     def _assignment(self, topic: NewTopic) -> Mapping[int, Sequence[int]]:
         by_counts = (topic.partitions, topic.replication_factor) != (DEFAULT_COUNT, DEFAULT_COUNT)
@@ -169,6 +186,13 @@ class TopicAdmin:
         results = await asyncio.gather(
             *(self._create_one(topic) for topic in topics), return_exceptions=True
         )
+        for topic, result in zip(topics, results, strict=True):
+            if topic.room is None:
+                continue
+            if result is None:
+                topic.room.use()
+            else:
+                topic.room.give_back()
         return _outcomes([topic.name for topic in topics], results)
 
     async def _create_one(self, topic: PlannedTopic) -> None:
@@ -230,16 +254,23 @@ class TopicAdmin:
                 f"A partition reassignment is in progress for the topic '{wanted.topic}'.",
             )
         added = self._added(wanted, topic)
-        if validate_only:
-            return
-        body = znodes.encode_topic(topic._replace(partitions={**topic.partitions, **added}))
+        room = self.partition_cap.reserve(wanted.topic, wanted.total)
         try:
+            if validate_only:
+                return
+            body = znodes.encode_topic(topic._replace(partitions={**topic.partitions, **added}))
             await self._store.set(path, body, stat.version)
+            if room is not None:
+                room.use()
+                room = None
         except BadVersion:
             raise KafkaError(
                 ErrorCode.REASSIGNMENT_IN_PROGRESS,
                 f"The topic '{wanted.topic}' is being changed by somebody else.",
             ) from None
+        finally:
+            if room is not None:
+                room.give_back()
 
     def _added(self, wanted: NewPartitions, topic: TopicNode) -> Mapping[int, Sequence[int]]:
         have = len(topic.partitions)

@@ -35,6 +35,7 @@ from kavka.replication.controller.operations import (
     Outcome,
     Reassignment,
 )
+from kavka.replication.controller.partition_cap import PartitionCap
 from kavka.replication.controller.term import ControllerMoved, Event, OpenChannel, Term
 from kavka.replication.metadata import MetadataCache
 from kavka.replication.signal import Signal
@@ -98,6 +99,11 @@ class Controller:
     def epoch(self) -> int:
         """The number of this broker's term, -1 while it is not the controller."""
         return self._term.epoch if self._term is not None else -1
+
+    @property
+    def partition_cap(self) -> PartitionCap:
+        """What refuses partitions above the cap of the flavour."""
+        return self._admin.partition_cap
 
     # -- office -------------------------------------------------------------------------------
 
@@ -262,13 +268,17 @@ class Controller:
                 plan = self._admin.plan(topic)
                 room -= len(plan.node.partitions)
                 if room < 0:
+                    plan.give_up()
                     raise too_many_partitions()
             except KafkaError as error:
                 results[topic.name] = CreatedTopic(topic.name, error)
             else:
                 results[topic.name] = plan.created()
                 planned.append(plan)
-        if not validate_only:
+        if validate_only:
+            for plan in planned:
+                plan.give_up()
+        else:
             outcomes = await self._admin.create(planned)
             made = {plan.name: plan for plan in planned if outcomes[plan.name] is None}
             await self._until_led(

@@ -23,6 +23,7 @@ from kavka.replication.controller.deletion import TopicDeletion
 from kavka.replication.controller.leadership import Leadership
 from kavka.replication.controller.moves import Moves
 from kavka.replication.controller.operations import ElectionType, Outcome
+from kavka.replication.controller.partition_cap import report_excess
 from kavka.replication.controller.term import Term
 from kavka.replication.store.base import Delete, NoNode, WatchEvent
 from kavka.replication.znodes import BadNode
@@ -199,6 +200,8 @@ class Duties:
         await self._start(added)
 
     async def _start(self, partitions: Sequence[TopicPartition]) -> None:
+        topics = self.cluster.topics.values()
+        report_excess(self._term.config, {topic.name: len(topic.partitions) for topic in topics})
         batch = self._term.batch()
         await self.leadership.restore(partitions, batch)
         self._send(batch)

@@ -63,8 +63,14 @@ NARROWER = {
 }
 LATER_OR_OWN = {
     "allow.everyone.if.no.acl.found",
+    "allowed.principals",
     "compatibility",
+    "instance.flavour",
     "log.level",
+    "profile",
+    "source.allow",
+    "source.deny",
+    "source.rule.sets",
     "capacity.threshold.percent",
     "capacity.policy",
     "capacity.budget.bytes",
