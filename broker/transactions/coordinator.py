@@ -112,6 +112,7 @@ class TransactionCoordinator:
             what="Transactional ids",
             logger=log,
         )
+        self._ending: set[asyncio.Task[None]] = set()
         self._housekeeping = Housekeeping(self, self._journal, clock, call_later)
 
     @classmethod
@@ -299,8 +300,13 @@ class TransactionCoordinator:
         identity: ProducerIdentity,
         partitions: Iterable[TopicPartition],
         done: Callable[[ErrorCode], None],
+        *,
+        bumping: bool = False,
     ) -> None:
-        """AddPartitionsToTxn; ``done`` is called now or when it is stored."""
+        """AddPartitionsToTxn; ``done`` is called now or when it is stored.
+
+        ``bumping``: see :meth:`Transaction.add_partitions`.
+        """
         error, owned, transaction = self._find(transactional_id)
         if owned is None or transaction is None:
             done(error or ErrorCode.INVALID_PRODUCER_ID_MAPPING)
@@ -309,7 +315,9 @@ class TransactionCoordinator:
         self.run(
             owned,
             transaction,
-            transaction.add_partitions(identity, partitions, _error_only(done), now_ms),
+            transaction.add_partitions(
+                identity, partitions, _error_only(done), now_ms, bumping=bumping
+            ),
         )
 
     def end(
@@ -317,16 +325,53 @@ class TransactionCoordinator:
         transactional_id: str,
         identity: ProducerIdentity,
         committed: bool,
-        done: Callable[[ErrorCode], None],
+        done: Callable[[Result], None],
+        *,
+        bumping: bool = False,
     ) -> None:
-        """EndTxn; ``done`` is called now or when the decision is stored."""
+        """EndTxn; ``done`` is called now or when the decision is stored.
+
+        ``bumping`` by the second protocol; see :meth:`Transaction.end_and_bump`.
+        """
         error, owned, transaction = self._find(transactional_id)
         if owned is None or transaction is None:
-            done(error or ErrorCode.INVALID_PRODUCER_ID_MAPPING)
+            done(Result(error or ErrorCode.INVALID_PRODUCER_ID_MAPPING))
+            return
+        now_ms = self._clock.wall_ms()
+        if not bumping:
+            effects = transaction.end(identity, committed, done, now_ms)
+        elif not transaction.needs_producer_id_to_end(identity):
+            effects = transaction.end_and_bump(identity, committed, None, done, now_ms)
+        else:
+            ending = self._end_with_fresh_id(transactional_id, identity, committed, done)
+            task = asyncio.get_running_loop().create_task(ending)
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+            return
+        self.run(owned, transaction, effects)
+
+    async def _end_with_fresh_id(
+        self,
+        transactional_id: str,
+        identity: ProducerIdentity,
+        committed: bool,
+        done: Callable[[Result], None],
+    ) -> None:
+        try:
+            fresh_id = await self._new_producer_id()
+        except KafkaError as failure:
+            done(Result(failure.code))
+            return
+        # Much may have happened meanwhile.
+        error, owned, transaction = self._find(transactional_id)
+        if owned is None or transaction is None:
+            done(Result(error or ErrorCode.INVALID_PRODUCER_ID_MAPPING))
             return
         now_ms = self._clock.wall_ms()
         self.run(
-            owned, transaction, transaction.end(identity, committed, _error_only(done), now_ms)
+            owned,
+            transaction,
+            transaction.end_and_bump(identity, committed, fresh_id, done, now_ms),
         )
 
     def verify(

@@ -36,6 +36,12 @@ class TransactionImage(NamedTuple):
     partitions: frozenset[TopicPartition]
     updated_ms: int
     start_ms: int = NOT_STARTED
+    previous_id: int = NO_PRODUCER_ID
+    """The id whose last epoch ended the transaction before (KIP-890, second protocol)."""
+    next_id: int = NO_PRODUCER_ID
+    """The id that takes over, with epoch 0, once this transaction is over (likewise)."""
+    client_version: int = 0
+    """The protocol of the present or last transaction: 2 if its end brings a new epoch, else 0."""
 
     @property
     def identity(self) -> ProducerIdentity:
@@ -43,7 +49,7 @@ class TransactionImage(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The answer to a request; the identity only from InitProducerId without error."""
+    """The answer to a request; the identity only where a producer gets a new one."""
 
     error: ErrorCode
     identity: ProducerIdentity = NOBODY

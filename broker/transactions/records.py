@@ -36,6 +36,9 @@ def transaction_value(image: TransactionImage) -> bytes:
             transaction_partitions=partitions,
             transaction_last_update_timestamp_ms=image.updated_ms,
             transaction_start_timestamp_ms=image.start_ms,
+            previous_producer_id=image.previous_id,
+            next_producer_id=image.next_id,
+            client_transaction_version=image.client_version,
         )
     )
 
@@ -64,6 +67,9 @@ def read_value(data: bytes) -> TransactionImage:
         ),
         value.transaction_last_update_timestamp_ms,
         value.transaction_start_timestamp_ms,
+        value.previous_producer_id,
+        value.next_producer_id,
+        value.client_transaction_version,
     )
 
 

@@ -57,7 +57,8 @@ ALLOWED_FROM: Final = {
     TransactionState.EMPTY: _AT_REST,
     TransactionState.ONGOING: _AT_REST | {TransactionState.ONGOING},
     TransactionState.PREPARE_COMMIT: frozenset({TransactionState.ONGOING}),
-    TransactionState.PREPARE_ABORT: frozenset({TransactionState.ONGOING}),
+    # By KIP-890 a producer may abort a transaction that has not begun.
+    TransactionState.PREPARE_ABORT: _AT_REST | {TransactionState.ONGOING},
     TransactionState.COMPLETE_COMMIT: frozenset({TransactionState.PREPARE_COMMIT}),
     TransactionState.COMPLETE_ABORT: frozenset({TransactionState.PREPARE_ABORT}),
     TransactionState.DEAD: _AT_REST,

@@ -12,6 +12,9 @@ The way of a transaction: AddPartitions makes it ONGOING. EndTxn, its time-out o
 producer's InitProducerId decides it by the one record PREPARE_COMMIT or PREPARE_ABORT; only then
 markers go out to its partitions, and however often that is begun again after a crash, they say
 what the record says. When all are marked the record COMPLETE_COMMIT or COMPLETE_ABORT ends it.
+
+Clients of the second transaction protocol (KIP-890) get a new epoch with every end, and the
+markers carry it: what is still under way of the old transaction is fenced on every partition.
 """
 
 from collections.abc import Iterable
@@ -19,6 +22,7 @@ from typing import Final, NamedTuple
 
 from kavka.broker.transactions.messages import (
     NO_EPOCH,
+    NO_PRODUCER_ID,
     NOBODY,
     NOT_STARTED,
     Answer,
@@ -38,6 +42,11 @@ from kavka.protocol.topics import TopicPartition
 MAX_EPOCH: Final = 2**15 - 1
 LAST_EPOCH_FOR_PRODUCERS: Final = MAX_EPOCH - 1
 """The largest is kept back, so that a producer that has this one can still be fenced."""
+
+_BUMPING: Final = 2
+"""The transaction protocol in which every end brings a new epoch (``transaction.version``)."""
+
+_ONGOING: Final = TransactionState.ONGOING
 
 _COMPLETED: Final = {
     TransactionState.PREPARE_COMMIT: TransactionState.COMPLETE_COMMIT,
@@ -206,8 +215,13 @@ class Transaction:
         partitions: Iterable[TopicPartition],
         waiter: Waiter,
         now_ms: int,
+        *,
+        bumping: bool = False,
     ) -> list[Effect]:
-        """AddPartitionsToTxn, AddOffsetsToTxn: the producer is about to write to these."""
+        """AddPartitionsToTxn, AddOffsetsToTxn: the producer is about to write to these.
+
+        ``bumping`` if its leader asks for a producer of the second protocol (KIP-890).
+        """
         error = self._check_identity(identity)
         if error is ErrorCode.NONE and self.busy:
             error = ErrorCode.CONCURRENT_TRANSACTIONS
@@ -225,6 +239,7 @@ class Transaction:
                 partitions=added,
                 start_ms=now_ms,
                 updated_ms=now_ms,
+                client_version=_BUMPING if bumping else 0,
             )
         return self._begin(image, waiter, Result(ErrorCode.NONE), self._last)
 
@@ -246,8 +261,79 @@ class Transaction:
         if error is not ErrorCode.NONE:
             return [Answer(waiter, Result(error))]
         state = TransactionState.PREPARE_COMMIT if committed else TransactionState.PREPARE_ABORT
-        image = current._replace(state=state, updated_ms=now_ms)
+        image = current._replace(state=state, updated_ms=now_ms, client_version=0)
         return self._begin(image, waiter, Result(ErrorCode.NONE), self._last)
+
+    def needs_producer_id_to_end(self, identity: ProducerIdentity) -> bool:
+        """Whether :meth:`end_and_bump` must be given a fresh producer id: the epochs of the
+        present one are used up."""
+        return (
+            not self.busy
+            and identity == self.current.identity
+            and identity.epoch >= LAST_EPOCH_FOR_PRODUCERS
+        )
+
+    def end_and_bump(
+        self,
+        identity: ProducerIdentity,
+        committed: bool,
+        fresh_id: int | None,
+        waiter: Waiter,
+        now_ms: int,
+    ) -> list[Effect]:
+        """EndTxn of the second protocol (KIP-890): the answer has the identity to go on with.
+
+        A producer of this protocol does not know whether its sends have reached the transaction,
+        so it may abort one that is not there. Who lost the answer asks again with the identity
+        of before.
+        """
+        current = self.current
+        again = not self.busy and self._was_ended_by(identity)
+        error = ErrorCode.NONE if again else self._check_identity(identity)
+        if self.busy and (error is ErrorCode.NONE or self._is_being_ended_by(identity)):
+            error = ErrorCode.CONCURRENT_TRANSACTIONS
+        if error is ErrorCode.NONE and again:
+            ended = (
+                TransactionState.COMPLETE_COMMIT if committed else TransactionState.COMPLETE_ABORT
+            )
+            if current.state is ended:
+                return [Answer(waiter, Result(ErrorCode.NONE, current.identity))]
+            error = ErrorCode.PRODUCER_FENCED  # somebody else has ended it, otherwise
+        elif error is ErrorCode.NONE and committed and current.state is not _ONGOING:
+            error = ErrorCode.INVALID_TXN_STATE
+        if error is not ErrorCode.NONE:
+            return [Answer(waiter, Result(error))]
+        next_id = NO_PRODUCER_ID
+        if current.producer_epoch >= LAST_EPOCH_FOR_PRODUCERS:
+            assert fresh_id is not None, "see needs_producer_id_to_end()"
+            next_id = fresh_id
+        image = current._replace(
+            producer_epoch=current.producer_epoch + 1,
+            state=TransactionState.PREPARE_COMMIT if committed else TransactionState.PREPARE_ABORT,
+            partitions=current.partitions if current.state is _ONGOING else frozenset(),
+            updated_ms=now_ms,
+            next_id=next_id,
+            client_version=_BUMPING,
+        )
+        return self._begin(image, waiter, Result(ErrorCode.NONE, _successor(image)), NOBODY)
+
+    def _was_ended_by(self, identity: ProducerIdentity) -> bool:
+        """Whether the present identity is what ``identity`` became by the end of its transaction.
+
+        Also by one that it did not ask for, its time-out: it may go on, as by asking for an
+        abort it shows that it knows. Not with the epoch that is kept back.
+        """
+        current = self.current
+        if current.client_version < _BUMPING:
+            return False
+        if current.producer_epoch == MAX_EPOCH and not current.state.is_prepared:
+            return False
+        if current.producer_epoch == 0 and current.previous_id != NO_PRODUCER_ID:
+            return identity == (current.previous_id, LAST_EPOCH_FOR_PRODUCERS)
+        return identity == (current.producer_id, current.producer_epoch - 1)
+
+    def _is_being_ended_by(self, identity: ProducerIdentity) -> bool:
+        return self.current.state.is_prepared and self._was_ended_by(identity)
 
     def has_timed_out(self, now_ms: int) -> bool:
         """Whether it is open longer than its producer asked for."""
@@ -335,10 +421,24 @@ class Transaction:
     def complete(self, now_ms: int) -> list[Effect]:
         """Write that all partitions are marked."""
         assert not self._unmarked
-        image = self.current._replace(
-            state=_COMPLETED[self.current.state], partitions=frozenset(), updated_ms=now_ms
+        current = self.current
+        image = current._replace(
+            state=_COMPLETED[current.state], partitions=frozenset(), updated_ms=now_ms
         )
+        if current.next_id != NO_PRODUCER_ID:
+            identity = _successor(current)
+            image = image._replace(
+                producer_id=identity.producer_id,
+                producer_epoch=identity.epoch,
+                previous_id=current.producer_id,
+                next_id=NO_PRODUCER_ID,
+            )
         return self._begin(image, None, Result(ErrorCode.NONE), self._last)
+
+
+def _successor(image: TransactionImage) -> ProducerIdentity:
+    """Who goes on when the transaction of ``image`` is over."""
+    return image.identity if image.next_id == NO_PRODUCER_ID else ProducerIdentity(image.next_id, 0)
 
 
 def is_running(image: TransactionImage) -> bool:

@@ -31,6 +31,7 @@ OFFSET_VALUE_VERSION_WITH_EXPIRY: Final = 1  # the only one that can hold an exp
 GROUP_VALUE_VERSION: Final = 3
 TRANSACTION_KEY_VERSION: Final = 0
 TRANSACTION_VALUE_VERSION: Final = 0
+TRANSACTION_VALUE_VERSION_OF_KIP_890: Final = 1
 
 NO_EXPIRY: Final = -1
 
@@ -188,6 +189,10 @@ def decode_transaction_key(data: bytes) -> TransactionLogKey | None:
 
 
 def encode_transaction_value(value: TransactionLogValue) -> bytes:
+    """In version 0, as Kafka 2.3 reads it; in version 1 only if a client has made use of the
+    second transaction protocol (KIP-890)."""
+    if value.client_transaction_version:
+        return _encode(value, TRANSACTION_VALUE_VERSION_OF_KIP_890)
     return _encode(value, TRANSACTION_VALUE_VERSION)
 
 

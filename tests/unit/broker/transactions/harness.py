@@ -161,9 +161,9 @@ class Harness:
         return answers[0] if answers else None
 
     def end(self, identity: ProducerIdentity, committed: bool, name: str = "x") -> ErrorCode | None:
-        answers: list[ErrorCode] = []
+        answers: list[Result] = []
         self.transactions.end(name, identity, committed, answers.append)
-        return answers[0] if answers else None
+        return answers[0].error if answers else None
 
     # -- looking ------------------------------------------------------------------------------
 

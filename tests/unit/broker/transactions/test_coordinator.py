@@ -5,14 +5,23 @@ import logging
 
 import pytest
 
+from kavka.broker.transactions import records
 from kavka.broker.transactions.coordinator import state_error
 from kavka.broker.transactions.housekeeping import TOMBSTONES_PER_BATCH
 from kavka.broker.transactions.marker_writer import TxnMarker
 from kavka.broker.transactions.markers import METADATA_SECONDS, RETRY_SECONDS
-from kavka.broker.transactions.messages import NOBODY, ProducerIdentity, Result
+from kavka.broker.transactions.messages import (
+    NOBODY,
+    ProducerIdentity,
+    Result,
+    TransactionImage,
+)
 from kavka.broker.transactions.settings import TransactionSettings
+from kavka.broker.transactions.state import TransactionState
+from kavka.broker.transactions.transaction import LAST_EPOCH_FOR_PRODUCERS, MAX_EPOCH
 from kavka.config import limits
 from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.records.batch import Record, build_batch
 from kavka.protocol.topics import TopicPartition
 from tests.unit.broker.groups.harness import MemoryLog
 from tests.unit.broker.transactions.harness import (
@@ -60,12 +69,12 @@ def test_answers_wait_for_replication_and_markers_for_the_decision() -> None:
     identity = harness.producer()
     harness.add(identity, P0)
     harness.log.replicates = False
-    answers: list[ErrorCode] = []
+    answers: list[Result] = []
     harness.transactions.end("x", identity, True, answers.append)
     assert answers == []
     assert harness.leaders.written == []
     harness.log.replicate()
-    assert answers == [NONE]
+    assert answers == [Result(NONE)]
     assert len(harness.leaders.written) == 1
     assert harness.state() == "PrepareCommit"
     harness.log.replicate()
@@ -180,10 +189,10 @@ def test_a_write_that_is_not_replicated_in_time() -> None:
     identity = harness.producer()
     harness.add(identity, P0)
     harness.log.replicates = False
-    answers: list[ErrorCode] = []
+    answers: list[Result] = []
     harness.transactions.end("x", identity, True, answers.append)
     harness.log.replicate(ErrorCode.REQUEST_TIMED_OUT)
-    assert answers == [ErrorCode.COORDINATOR_NOT_AVAILABLE]
+    assert answers == [Result(ErrorCode.COORDINATOR_NOT_AVAILABLE)]
     assert harness.leaders.written == []
     harness.log.replicates = True
     assert harness.end(identity, True) is NONE
@@ -306,11 +315,11 @@ def test_who_waits_for_a_record_is_told_when_leadership_goes() -> None:
     identity = harness.producer()
     harness.add(identity, P0)
     harness.log.replicates = False
-    answers: list[ErrorCode] = []
+    answers: list[Result] = []
     harness.transactions.end("x", identity, True, answers.append)
     harness.transactions.on_resigned(0)
     harness.log.replicate(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-    assert answers == [ErrorCode.NOT_COORDINATOR]
+    assert answers == [Result(ErrorCode.NOT_COORDINATOR)]
     assert harness.leaders.written == []
 
 
@@ -613,3 +622,32 @@ def test_verification() -> None:
     }
     later = ProducerIdentity(identity.producer_id, 1)
     assert harness.transactions.verify("x", later, [P0]) == {P0: ErrorCode.PRODUCER_FENCED}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_used_up_epochs_bring_a_new_producer_id_with_the_end(lost: bool) -> None:
+    """By the second protocol of KIP-890; while the id is fetched leadership may go."""
+    worn = TransactionImage(
+        *(7, LAST_EPOCH_FOR_PRODUCERS, 60_000, TransactionState.ONGOING, frozenset({P0})),
+        *(0, 0, -1, -1, 2),
+    )
+    log = MemoryLog()
+    record = Record(0, 0, records.transaction_key("x"), records.transaction_value(worn), ())
+    log.append(0, bytearray(build_batch([record], base_offset=0)))
+    harness = Harness(log=log)
+    answers: list[Result] = []
+
+    async def end() -> None:
+        if lost:
+            harness.before_next_id = lambda: harness.transactions.on_resigned(0)
+        harness.transactions.end("x", worn.identity, True, answers.append, bumping=True)
+        while not answers:
+            await asyncio.sleep(0)
+
+    run(end())
+    if lost:
+        assert answers == [Result(ErrorCode.NOT_COORDINATOR)]
+    else:
+        assert answers == [Result(NONE, ProducerIdentity(1001, 0))]
+        assert harness.image().identity == (1001, 0)
+        assert harness.leaders.written[0].marker.producer_epoch == MAX_EPOCH

@@ -47,12 +47,25 @@ def test_bytes_are_those_of_kafka_2_3() -> None:
     )
 
 
+def test_what_only_newer_brokers_read_is_written_only_for_newer_clients() -> None:
+    image = TransactionImage(1, 0, 1, TransactionState.COMPLETE_COMMIT, frozenset(), 5)
+    assert records.transaction_value(image)[:2] == b"\0\0"
+    assert records.transaction_value(image._replace(client_version=2))[:2] == b"\0\1"
+
+
 def test_an_empty_one_has_no_list_of_partitions_a_complete_one_an_empty_list() -> None:
     image = TransactionImage(1, 0, 1, TransactionState.EMPTY, frozenset(), 5)
     head = struct.calcsize(">hqhib")
     assert records.transaction_value(image)[head : head + 4] == b"\xff\xff\xff\xff"
     image = image._replace(state=TransactionState.COMPLETE_ABORT)
     assert records.transaction_value(image)[head : head + 4] == b"\0\0\0\0"
+
+
+def _storable(image: TransactionImage) -> TransactionImage:
+    if image.state is TransactionState.EMPTY:
+        image = image._replace(partitions=frozenset())
+    # Only version 1 has a place for these.
+    return image if image.client_version else image._replace(previous_id=-1, next_id=-1)
 
 
 PARTITIONS = st.builds(P, st.sampled_from(["a", "b", "__consumer_offsets"]), st.integers(0, 9))
@@ -65,11 +78,10 @@ IMAGES = st.builds(
     st.frozensets(PARTITIONS),
     st.integers(0, 2**62),
     st.integers(-1, 2**62),
-).map(
-    lambda image: (
-        image._replace(partitions=frozenset()) if image.state is TransactionState.EMPTY else image
-    )
-)
+    st.integers(-1, 2**62),
+    st.integers(-1, 2**62),
+    st.sampled_from([0, 2]),
+).map(_storable)
 
 
 @given(IMAGES, st.text(min_size=1, max_size=20))

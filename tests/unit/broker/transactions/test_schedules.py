@@ -13,6 +13,7 @@ from kavka.broker.transactions.messages import TransactionImage
 from kavka.broker.transactions.state import TransactionState
 from kavka.broker.transactions.transaction import LAST_EPOCH_FOR_PRODUCERS
 from kavka.protocol.errors import ErrorCode
+from kavka.protocol.topics import TopicPartition
 from tests.unit.broker.transactions.world import PARTITIONS, TIMEOUT_MS, Producer, World
 
 NUMBERS = st.integers(0, 7)
@@ -41,10 +42,10 @@ class Schedules(RuleBasedStateMachine):
     def _alive(self) -> list[Producer]:
         return [p for p in self.world.producers if p.identity is not None and not p.is_fenced]
 
-    @rule()
-    def a_producer_starts(self) -> None:
+    @rule(bumping=st.booleans())
+    def a_producer_starts(self, bumping: bool) -> None:
         if len(self.world.producers) < 5:
-            producer = Producer(len(self.world.producers))
+            producer = Producer(len(self.world.producers), bumping)
             self.world.producers.append(producer)
             self.world.init(producer, False)
 
@@ -56,28 +57,48 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def a_producer_goes_on_with_a_new_epoch(self, number: int) -> None:
-        between = [p for p in self._alive if not p.added]
+        between = [p for p in self._alive if not (p.added or p.begun)]
         if producer := self._pick(number, between):
             self.world.init(producer, True)
 
     @rule(number=NUMBERS, partitions=st.sets(st.sampled_from(PARTITIONS), min_size=1))
     def a_producer_adds_partitions(self, number: int, partitions: set) -> None:
-        writing = [p for p in self._alive if p.decision is None]
+        writing = [p for p in self._alive if p.decision is None and not p.bumping]
         if producer := self._pick(number, writing):
             self.world.add(producer, partitions)
 
     @rule(number=NUMBERS, which=NUMBERS)
     def a_producer_writes(self, number: int, which: int) -> None:
-        writing = [p for p in self._alive if p.added and p.decision is None]
+        writing = [p for p in self._alive if p.added and p.decision is None and not p.bumping]
         if producer := self._pick(number, writing):
             self.world.write(producer, sorted(producer.added)[which % len(producer.added)])
 
     @rule(number=NUMBERS, committed=st.booleans())
     def a_producer_ends_its_transaction(self, number: int, committed: bool) -> None:
-        if producer := self._pick(number, [p for p in self._alive if p.added]):
+        ending = [p for p in self._alive if p.added and not p.bumping]
+        if producer := self._pick(number, ending):
             if producer.decision is None:
                 producer.decision = committed
             self.world.end(producer)
+
+    @rule(number=NUMBERS, which=st.sampled_from(PARTITIONS))
+    def a_producer_writes_directly(self, number: int, which: TopicPartition) -> None:
+        writing = [p for p in self._alive if p.decision is None and p.bumping]
+        if producer := self._pick(number, writing):
+            self.world.write_directly(producer, which)
+
+    @precondition(lambda self: self.world.appends)
+    @rule(number=NUMBERS)
+    def a_write_is_appended(self, number: int) -> None:
+        self.world.append(number % len(self.world.appends))
+
+    @rule(number=NUMBERS, committed=st.booleans())
+    def a_producer_ends_its_transaction_and_goes_on(self, number: int, committed: bool) -> None:
+        if producer := self._pick(number, [p for p in self._alive if p.bumping]):
+            if producer.decision is None:
+                # Whose writes have all failed has nothing to commit.
+                producer.decision = committed and bool(producer.added)
+            self.world.end_and_bump(producer)
 
     # -- the coordinator and the network ------------------------------------------------------
 

@@ -113,6 +113,19 @@ class Driver:
         self.carry_out(self.transaction.end(identity or self.identity, committed, nobody, now_ms))
         return self.answers[-1].error
 
+    def end_and_bump(
+        self,
+        committed: bool,
+        identity: ProducerIdentity | None = None,
+        fresh_id: int | None = None,
+    ) -> Result:
+        self.carry_out(
+            self.transaction.end_and_bump(
+                identity or self.identity, committed, fresh_id, nobody, NOW + 5
+            )
+        )
+        return self.answers[-1]
+
     def mark(self, *partitions: TopicPartition) -> None:
         self.carry_out(self.transaction.marked(partitions, NOW + 9))
 
@@ -403,6 +416,99 @@ def test_a_lost_answer_with_the_last_epoch() -> None:
 
 
 # -- verification (KIP-890) --------------------------------------------------------------------
+
+
+# -- the second protocol (KIP-890) ----------------------------------------------------------------
+
+
+def bumping(*partitions: TopicPartition, epoch: int = 4) -> Driver:
+    """A producer of the second protocol with an open transaction."""
+    image = TransactionImage(7, epoch, 60_000, TransactionState.EMPTY, frozenset(), NOW)
+    driver = Driver(Transaction("x", image))
+    driver.carry_out(
+        driver.transaction.add_partitions(
+            driver.identity, partitions or (P0,), nobody, NOW, bumping=True
+        )
+    )
+    assert driver.error is NONE
+    return driver
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_every_end_brings_a_new_epoch_and_the_markers_carry_it(committed: bool) -> None:
+    driver = bumping(P0, P1)
+    before, after = ProducerIdentity(7, 4), ProducerIdentity(7, 5)
+    assert driver.end_and_bump(committed) == Result(NONE, after)
+    assert driver.markers == [WriteMarkers(after, committed, frozenset({P0, P1}))]
+    assert driver.end_and_bump(committed, before).error is CONCURRENT
+    assert driver.end_and_bump(committed, after).error is CONCURRENT
+    driver.mark(P0, P1)
+    assert driver.end_and_bump(committed, before) == Result(NONE, after), "the answer was lost"
+    assert driver.end_and_bump(not committed, before).error is FENCED
+    assert driver.identity == after
+    assert driver.transaction.current.client_version == 2
+
+
+def test_a_transaction_that_is_not_there_can_be_aborted_but_not_committed() -> None:
+    driver = Driver()
+    driver.init()
+    assert driver.end_and_bump(True).error is ErrorCode.INVALID_TXN_STATE
+    for epoch in (1, 2):
+        assert driver.end_and_bump(False) == Result(NONE, ProducerIdentity(7, epoch))
+        assert driver.state is TransactionState.COMPLETE_ABORT
+    assert driver.end_and_bump(True).error is ErrorCode.INVALID_TXN_STATE
+    assert driver.markers == []
+
+
+def test_who_was_fenced_by_a_new_producer_ends_nothing() -> None:
+    driver = Driver()
+    driver.init()
+    zombie = driver.identity
+    driver.init()
+    assert driver.end_and_bump(False, zombie).error is FENCED
+    driver.add(P0)
+    assert driver.end_and_bump(True, zombie).error is FENCED
+    assert driver.end(True) is NONE
+    driver.mark(P0)
+    # The other was of the first protocol: its end did not make the zombie's identity the present.
+    assert driver.end_and_bump(True, zombie).error is FENCED
+
+
+def test_who_took_too_long_goes_on_after_an_abort() -> None:
+    driver = bumping()
+    late = driver.identity
+    driver.carry_out(driver.transaction.time_out(NOW + 60_001))
+    driver.mark(P0)
+    assert driver.end_and_bump(True, late).error is FENCED
+    assert driver.end_and_bump(False, late) == Result(NONE, ProducerIdentity(7, 5))
+
+
+@pytest.mark.parametrize("is_reloaded", [False, True])
+def test_the_end_with_the_last_epoch_brings_a_new_producer_id(is_reloaded: bool) -> None:
+    driver = bumping(epoch=LAST_EPOCH_FOR_PRODUCERS)
+    before, after = driver.identity, ProducerIdentity(99, 0)
+    assert driver.transaction.needs_producer_id_to_end(before)
+    assert driver.end_and_bump(True, fresh_id=99) == Result(NONE, after)
+    assert driver.markers[0].identity == (7, MAX_EPOCH)
+    if is_reloaded:
+        driver = Driver(Transaction("x", driver.stored[-1]))
+        driver.carry_out(driver.transaction.resume())
+    assert driver.end_and_bump(True, before).error is CONCURRENT
+    driver.mark(P0)
+    assert driver.identity == after
+    assert driver.end_and_bump(True, before) == Result(NONE, after)
+    assert driver.end_and_bump(True, ProducerIdentity(7, 3)).error is (
+        ErrorCode.INVALID_PRODUCER_ID_MAPPING
+    )
+
+
+def test_the_epoch_that_is_kept_back_is_given_to_nobody() -> None:
+    driver = bumping(epoch=LAST_EPOCH_FOR_PRODUCERS)
+    late = driver.identity
+    driver.carry_out(driver.transaction.time_out(NOW + 60_001))
+    driver.mark(P0)
+    assert driver.identity.epoch == MAX_EPOCH
+    assert driver.end_and_bump(False, late).error is FENCED
 
 
 def test_verification() -> None:

@@ -40,11 +40,22 @@ class Marker(NamedTuple):
     target: TopicPartition
 
 
-class Producer:
-    """A client. ``doing`` is what it waits for an answer to, or will ask again."""
+class Append(NamedTuple):
+    """A write that its leader may append by now, but has not."""
 
-    def __init__(self, number: int) -> None:
+    identity: ProducerIdentity
+    target: TopicPartition
+    attempt: Attempt
+
+
+class Producer:
+    """A client of the first transaction protocol, or of the second (``bumping``), in which leaders
+    add partitions for it and each end brings a new epoch."""
+
+    def __init__(self, number: int, bumping: bool = False) -> None:
         self.number = number
+        self.bumping = bumping
+        self.begun = False  # it has tried to write; of the second protocol only
         self.identity: ProducerIdentity | None = None
         self.is_fenced = False
         self.transactions = 0
@@ -83,6 +94,7 @@ class World:
         self.storing: TransactionImage | None = None
         self.must_complete = False
         self.network: list[Marker] = []
+        self.appends: list[Append] = []
         self.partitions = {target: Partition() for target in PARTITIONS}
         self.producers: list[Producer] = []
         self.latest: ProducerIdentity | None = None  # what was given out last
@@ -189,6 +201,7 @@ class World:
             if result.error is ErrorCode.NONE:
                 assert producer.identity is None or result.identity != producer.identity
                 producer.identity = self.latest = result.identity
+                producer.begun = False
                 producer.added.clear()
                 producer.decision = None
             elif result.error is ErrorCode.PRODUCER_FENCED:
@@ -239,6 +252,75 @@ class World:
         partition.epochs[producer_id] = epoch
         partition.open.setdefault(producer_id, []).append(producer.attempt)
 
+    def write_directly(self, producer: Producer, target: TopicPartition) -> None:
+        """Produce by the second protocol: the leader has the partition added, and then appends,
+        however long that takes."""
+        identity = producer.identity
+        assert identity is not None
+        if not producer.begun:
+            producer.begun = True
+            producer.transactions += 1
+        attempt = producer.attempt
+        partition = self.partitions[target]
+
+        def answered(result: Result) -> None:
+            if result.error is ErrorCode.NONE:
+                self.appends.append(Append(identity, target, attempt))
+                if producer.attempt == attempt:
+                    producer.added.add(target)
+            else:
+                self.note_error(producer, result.error)
+
+        if identity.epoch < partition.epochs.get(identity.producer_id, -1):
+            producer.is_fenced = True
+        elif partition.is_open(identity):
+            self.appends.append(Append(identity, target, attempt))
+        elif self.transaction is not None:
+            self.carry_out(
+                self.transaction.add_partitions(
+                    identity, [target], answered, self.now_ms, bumping=True
+                )
+            )
+
+    def append(self, number: int) -> None:
+        append = self.appends.pop(number)
+        producer_id, epoch = append.identity
+        partition = self.partitions[append.target]
+        if epoch >= partition.epochs.get(producer_id, -1):
+            partition.epochs[producer_id] = epoch
+            partition.open.setdefault(producer_id, []).append(append.attempt)
+
+    def end_and_bump(self, producer: Producer) -> None:
+        identity, committed, attempt = producer.identity, producer.decision, producer.attempt
+        begun = producer.begun
+        assert identity is not None
+        assert committed is not None
+        if self.transaction is None:
+            return
+        fresh_id = None
+        if self.transaction.needs_producer_id_to_end(identity):
+            self.producer_ids += 1
+            fresh_id = self.producer_ids
+
+        def answered(result: Result) -> None:
+            if result.error is not ErrorCode.NONE:
+                self.note_error(producer, result.error)
+                return
+            assert result.identity != identity
+            if begun:
+                self.told[attempt] = committed
+                assert self.outcomes.get(attempt, committed) == committed
+            if self.latest == identity:
+                self.latest = result.identity
+            producer.identity = result.identity
+            producer.begun = False
+            producer.added.clear()
+            producer.decision = None
+
+        self.carry_out(
+            self.transaction.end_and_bump(identity, committed, fresh_id, answered, self.now_ms)
+        )
+
     def end(self, producer: Producer) -> None:
         assert producer.identity is not None
         committed, attempt = producer.decision, producer.attempt
@@ -274,6 +356,8 @@ class World:
         for _ in range(200):
             if self.storing is not None:
                 self.finish_store(ErrorCode.NONE, True)
+            elif self.appends:
+                self.append(0)
             elif self.network:
                 self.deliver(0, False)
             elif self.must_complete:
