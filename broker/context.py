@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from kavka.broker.configs import Configs
     from kavka.broker.fetch.sessions import FetchSessions
     from kavka.broker.groups.coordinator import GroupCoordinator
+    from kavka.broker.security.acl.authorizer import Authorizer
     from kavka.broker.transactions.coordinator import TransactionCoordinator
     from kavka.config.broker import BrokerConfig
+    from kavka.replication.controller.channels import BrokerChannel
     from kavka.replication.controller.controller import Controller
     from kavka.replication.controller.producer_ids import ProducerIds
     from kavka.replication.metadata import MetadataCache
@@ -44,6 +46,7 @@ class Broker:
         "converting",
         "fetch_sessions",
         "groups",
+        "inbox",
         "logs",
         "loop",
         "metadata",
@@ -64,6 +67,7 @@ class Broker:
     store: "MetadataStore"
     metadata: "MetadataCache"
     controller: "Controller"
+    inbox: "BrokerChannel"  # for what controllers say
     configs: "Configs"
     logs: "LogManager"
     capacity: "CapacityGuard"
@@ -74,7 +78,7 @@ class Broker:
     waiting: "WaitingRoom"
     fetch_sessions: "FetchSessions"
     offered_versions: "Mapping[int, tuple[int, int]]"  # by API key: lowest, highest
-    authorizer: None  # None: everybody may do everything
+    authorizer: "Authorizer | None"  # None: everybody may do everything
 
     def __init__(self, config: "BrokerConfig", clock: "Clock") -> None:
         self.config = config

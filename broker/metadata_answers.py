@@ -9,7 +9,7 @@ The pieces are cut out of what the compiled codec makes of whole responses, so t
 description of the layout.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import Struct
 from typing import Final
 
@@ -67,9 +67,11 @@ class MetadataAnswers:
         *,
         topic_operations: int = NOT_ASKED,
         cluster_operations: int = NOT_ASKED,
+        operations_of: Callable[[str], int] | None = None,
     ) -> bytes:
         """The body of a response for these topics, all of which exist, or for all topics
-        (``names`` is None). ``failed`` are the topics that are answered with an error.
+        (``names`` is None). ``failed`` are the topics that are answered with an error. Where the
+        operations that a client may do differ by topic, ``operations_of`` tells them.
         """
         if self._brokers_version != metadata.brokers_version:
             self._encoded.clear()
@@ -88,7 +90,7 @@ class MetadataAnswers:
                 encoded.all_topics = self._join(metadata, encoded, kind, list(metadata.topics), ())
                 encoded.all_topics_version = metadata.version
             return encoded.all_topics
-        return self._join(metadata, encoded, kind, names, failed)
+        return self._join(metadata, encoded, kind, names, failed, operations_of)
 
     def _begin(
         self, metadata: MetadataCache, version: int, listener: str, cluster_operations: int
@@ -125,12 +127,17 @@ class MetadataAnswers:
         kind: tuple[int, str, int, int],
         names: Sequence[str],
         failed: Iterable[MetadataResponseTopic],
+        operations_of: Callable[[str], int] | None = None,
     ) -> bytes:
         version, listener, topic_operations, _ = kind
         topics, pieces = metadata.topics, encoded.pieces
         parts = [encoded.head, b""]
         for name in names:
             topic = topics[name]
+            if operations_of is not None:
+                response = topic_response(topic, metadata, version, listener, operations_of(name))
+                parts.append(self._piece(response, version))
+                continue
             piece = pieces.get(name)
             if piece is None or piece[0] is not topic:
                 response = topic_response(topic, metadata, version, listener, topic_operations)

@@ -132,3 +132,25 @@ ANSWER_BYTES_MAX: Final = 256 * MIB
 
 CALLS_UNDER_WAY_MAX: Final = 1_000
 """Requests to one broker that have no answer yet, on one connection."""
+
+# -- authorization -------------------------------------------------------------------------
+
+ACL_DECISIONS_MAX: Final = 50_000
+"""Decisions of the authorizer that are remembered; each takes some 250 bytes. One more than these,
+and all are made anew."""
+
+ACL_NODE_BYTES_MAX: Final = 1_000_000
+"""Largest body of the ACLs of one pattern; a znode holds 1 MiB."""
+
+AUDIT_REFUSALS_PER_MINUTE_MAX: Final = 30
+"""Lines of the audit log about one principal's refused or failed actions of one kind; the rest is
+only counted."""
+
+AUDIT_LINES_PER_MINUTE_MAX: Final = 10_000
+"""The same for actions that were done: those are records, so this only bounds what is absurd."""
+
+AUDIT_SOURCES_MAX: Final = 2_000
+"""Pairs of principal and action that are counted each on its own within a minute."""
+
+AUDIT_TEXT_CHARACTERS_MAX: Final = 250
+"""Names in the audit log are cut to this."""

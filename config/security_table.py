@@ -18,6 +18,7 @@ from kavka.config.broker_table import (
     LOW,
     MEDIUM,
     NO_JAVA_CLASS,
+    PRINCIPALS,
     SHORT,
     STRING,
 )
@@ -28,6 +29,7 @@ from kavka.config.option import (
     Importance,
     OneOf,
     Option,
+    Pattern,
     Range,
     Validator,
     Value,
@@ -36,6 +38,7 @@ from kavka.config.option import (
 _Row: TypeAlias = tuple[str, ConfigType, Value, Validator | None, Importance, Dynamic, str]
 
 PASSWORD: Final = ConfigType.PASSWORD
+TRUE_OR_FALSE: Final = Pattern("(?i:true|false)", "true or false", "it must be true or false")
 
 # fmt: off
 _ROWS: Final[tuple[_Row, ...]] = (
@@ -122,9 +125,9 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "Rounds of making the key."),
 
     # Settings of the authorizer, which Kafka's own table does not have
-    ("super.users", ConfigType.UNKNOWN, None, None, HIGH, FIXED,
+    ("super.users", ConfigType.UNKNOWN, None, PRINCIPALS, HIGH, FIXED,
      "Users that may do everything, as User:name separated by semicolons."),
-    ("allow.everyone.if.no.acl.found", ConfigType.UNKNOWN, None, None, HIGH, FIXED,
+    ("allow.everyone.if.no.acl.found", ConfigType.UNKNOWN, None, TRUE_OR_FALSE, HIGH, FIXED,
      "Whether a resource without ACLs is open to everybody."),
 )
 
@@ -163,5 +166,5 @@ SECURITY_OPTIONS: Final[frozenset[str]] = frozenset(
     option.name
     for option in OPTIONS
     if option.dynamic is BROKER and option.name.startswith(("ssl.", "sasl."))
-) | {"principal.builder.class"}
+) | {"principal.builder.class", "allowed.principals"}
 """What can change while the broker runs, but only under a listener's prefix."""

@@ -7,16 +7,28 @@ operations (KIP-430) · v9 flexible · v10 topic ids in the answer (KIP-516) · 
 operations · v12 questions by topic id.
 
 A topic that is not there is created on the way if the broker's settings allow it. The answer is
-LEADER_NOT_AVAILABLE then, as in Kafka, and the client asks again.
+LEADER_NOT_AVAILABLE then, as in Kafka, and the client asks again. A topic that the client may not
+describe is left out where all were asked for, and refused where it was named, whether it exists or
+not.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-from kavka.broker.authorization import NOT_ASKED, Resource, authorized_operations
+from kavka.broker.authorization import (
+    CLUSTER_NAME,
+    NOT_ASKED,
+    Operation,
+    Resource,
+    authorized_operations,
+    cluster_operations,
+    is_allowed,
+    would_allow,
+)
 from kavka.broker.metadata_answers import MetadataAnswers
 from kavka.broker.request import Pending
 from kavka.protocol.errors import ErrorCode
@@ -46,9 +58,10 @@ _creating: set[asyncio.Task[None]] = set()
 def handle(broker: "Broker", request: "Request", body: MetadataRequest) -> bytes | Pending:
     metadata = broker.metadata
     if body.topics is None or (not body.topics and request.version < _NULL_MEANS_ALL_SINCE):
-        return _encode(broker, request, body, None, ())
+        return _encode(broker, request, body, _describable(broker, request), ())
     known: dict[str, None] = {}
     missing: dict[str, None] = {}
+    denied: dict[str, None] = {}
     failed: list[MetadataResponseTopic] = []
     for topic in body.topics:
         name = topic.name
@@ -57,22 +70,32 @@ def handle(broker: "Broker", request: "Request", body: MetadataRequest) -> bytes
                 # Their place is in the layout from v10 on, their meaning from v12 on.
                 return _refuse(body, request.version)
             name = metadata.topic_name(topic.topic_id)
-            if name is None:
+            if name is None or not _may_describe(broker, request, name):
                 failed.append(
                     MetadataResponseTopic(
                         error_code=ErrorCode.UNKNOWN_TOPIC_ID, name=None, topic_id=topic.topic_id
                     )
                 )
                 continue
+        elif broker.authorizer is not None and (
+            name in denied or not _may_describe(broker, request, name)
+        ):
+            denied[name] = None
+            continue
         if name in metadata.topics:
             known[name] = None
         else:
             missing[name] = None
     if missing:
         wanted = {name: None for name in missing if _may_create(broker, body, name)}
+        for name in _refused_creation(broker, request, wanted):
+            denied[name] = None
+            del wanted[name], missing[name]
         failed.extend(_unknown(name) for name in missing if name not in wanted)
         if wanted:
+            failed.extend(map(_denied, denied))
             return _create_first(broker, request, body, list(known), list(wanted), failed)
+    failed.extend(map(_denied, denied))
     return _encode(broker, request, body, list(known), failed)
 
 
@@ -87,10 +110,14 @@ def _encode(
     if answers is None:
         answers = _answers[broker.metadata] = MetadataAnswers()
     of_topics = of_cluster = NOT_ASKED
+    operations_of = None
     if body.include_topic_authorized_operations:
-        of_topics = authorized_operations(broker, Resource.TOPIC)
+        if broker.authorizer is None:
+            of_topics = authorized_operations(broker, request, Resource.TOPIC, "")
+        else:
+            operations_of = partial(authorized_operations, broker, request, Resource.TOPIC)
     if body.include_cluster_authorized_operations:
-        of_cluster = authorized_operations(broker, Resource.CLUSTER)
+        of_cluster = cluster_operations(broker, request)
     return answers.encode(
         broker.metadata,
         request.version,
@@ -99,7 +126,37 @@ def _encode(
         failed,
         topic_operations=of_topics,
         cluster_operations=of_cluster,
+        operations_of=operations_of,
     )
+
+
+def _may_describe(broker: "Broker", request: "Request", name: str) -> bool:
+    return is_allowed(broker, request, Operation.DESCRIBE, Resource.TOPIC, name)
+
+
+def _describable(broker: "Broker", request: "Request") -> list[str] | None:
+    """All topics that the client may describe; None for all there are."""
+    if broker.authorizer is None:
+        return None
+    return [
+        name
+        for name in broker.metadata.topics
+        if would_allow(broker, request, Operation.DESCRIBE, Resource.TOPIC, name)
+    ]
+
+
+def _refused_creation(broker: "Broker", request: "Request", names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that the client may not have created."""
+    if broker.authorizer is None or would_allow(
+        broker, request, Operation.CREATE, Resource.CLUSTER, CLUSTER_NAME
+    ):
+        return []
+    create, topic = Operation.CREATE, Resource.TOPIC
+    return [name for name in names if not is_allowed(broker, request, create, topic, name)]
+
+
+def _denied(name: str) -> MetadataResponseTopic:
+    return MetadataResponseTopic(error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED, name=name)
 
 
 def _unknown(name: str) -> MetadataResponseTopic:

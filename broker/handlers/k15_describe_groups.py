@@ -7,7 +7,12 @@ described once, however often it is named: a short request must not ask for a hu
 
 from typing import TYPE_CHECKING
 
-from kavka.broker.authorization import NOT_ASKED, Resource, authorized_operations
+from kavka.broker.authorization import (
+    Operation,
+    Resource,
+    authorized_operations,
+    denied_among,
+)
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k15_describe_groups import (
     DescribedGroup,
@@ -26,15 +31,24 @@ KEY = 15
 def handle(
     broker: "Broker", request: "Request", body: DescribeGroupsRequest
 ) -> DescribeGroupsResponse:
-    operations = NOT_ASKED
-    if body.include_authorized_operations:
-        operations = authorized_operations(broker, Resource.GROUP)
-    return DescribeGroupsResponse(
-        groups=[_describe(broker, group_id, operations) for group_id in dict.fromkeys(body.groups)]
-    )
+    groups = dict.fromkeys(body.groups)
+    denied = denied_among(broker, request, Operation.DESCRIBE, Resource.GROUP, groups)
+    response = DescribeGroupsResponse()
+    for group_id in groups:
+        if group_id in denied:
+            code = ErrorCode.GROUP_AUTHORIZATION_FAILED
+            group = DescribedGroup(error_code=code, group_id=group_id)
+        else:
+            group = _describe(broker, group_id)
+            if body.include_authorized_operations and group.error_code == ErrorCode.NONE:
+                group.authorized_operations = authorized_operations(
+                    broker, request, Resource.GROUP, group_id
+                )
+        response.groups.append(group)
+    return response
 
 
-def _describe(broker: "Broker", group_id: str, operations: int) -> DescribedGroup:
+def _describe(broker: "Broker", group_id: str) -> DescribedGroup:
     error, group = broker.groups.describe(group_id)
     return DescribedGroup(
         error_code=error,
@@ -53,5 +67,4 @@ def _describe(broker: "Broker", group_id: str, operations: int) -> DescribedGrou
             )
             for member in group.members
         ],
-        authorized_operations=operations if error is ErrorCode.NONE else NOT_ASKED,
     )

@@ -1,12 +1,13 @@
 """DescribeCluster (60): brokers, controller and id of the cluster (KIP-700).
 
 v0 flexible from the start · v1 endpoint type (KIP-919): this is an endpoint of brokers, there
-are none of controllers. Needs no permission.
+are none of controllers. Needs no permission; who may not describe the cluster is told of no
+operation that it may do.
 """
 
 from typing import TYPE_CHECKING, Final
 
-from kavka.broker.authorization import NOT_ASKED, Resource, authorized_operations
+from kavka.broker.authorization import NOT_ASKED, cluster_operations
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k60_describe_cluster import (
     DescribeClusterBroker,
@@ -43,7 +44,7 @@ def handle(
     listed = any(each.broker_id == metadata.controller_id for each in brokers)
     operations = NOT_ASKED
     if body.include_cluster_authorized_operations:
-        operations = authorized_operations(broker, Resource.CLUSTER)
+        operations = cluster_operations(broker, request)
     return DescribeClusterResponse(
         cluster_id=metadata.cluster_id,
         controller_id=metadata.controller_id if listed else -1,

@@ -131,9 +131,30 @@ def test_files_that_cannot_be_read(file: Path) -> None:
 @pytest.mark.parametrize(
     "assignment",
     [
-        "authorizer.class.name=kafka.security.auth.SimpleAclAuthorizer",
+        "authorizer.class.name=com.example.Authorizer",
         "principal.builder.class=a.B",
     ],
 )
 def test_what_would_be_ignored_at_the_users_peril_is_refused(assignment: str) -> None:
     assert "unset" in complaint(None, None, assignment)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kafka.security.auth.SimpleAclAuthorizer",
+        "kafka.security.authorizer.AclAuthorizer",
+        "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    ],
+)
+def test_authorizers_of_kafkas_own_are_known(name: str) -> None:
+    config = load(None, {}, [f"authorizer.class.name={name}"])
+    assert config.get_str("authorizer.class.name") == name
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["super.users=alice", "super.users=User:a,b;c", "allow.everyone.if.no.acl.found=yes"],
+)
+def test_malformed_settings_of_the_authorizer_are_refused(assignment: str) -> None:
+    assert assignment.partition("=")[0] in complaint(None, None, assignment)
