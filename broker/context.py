@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kavka.broker.configs import Configs
     from kavka.broker.fetch.sessions import FetchSessions
     from kavka.broker.groups.coordinator import GroupCoordinator
+    from kavka.broker.quotas.quotas import Quotas
     from kavka.broker.security.acl.authorizer import Authorizer
     from kavka.broker.transactions.coordinator import TransactionCoordinator
     from kavka.config.broker import BrokerConfig
@@ -53,6 +54,7 @@ class Broker:
         "node_id",
         "offered_versions",
         "producer_ids",
+        "quotas",
         "replicas",
         "store",
         "transactions",
@@ -84,6 +86,7 @@ class Broker:
         self.config = config
         self.clock = clock
         self.authorizer = None
+        self.quotas: Quotas | None = None  # None: nobody is limited
         self.converting = asyncio.Semaphore(CONVERSIONS_AT_ONCE_MAX)  # held by who unpacks batches
         self.api_versions_bodies: dict[int, bytes] = {}  # by version; see k18_api_versions
         self.advertised_endpoints: Mapping[str, tuple[str, int]] = {}

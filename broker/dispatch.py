@@ -263,6 +263,9 @@ class Dispatcher:
                 raise MalformedFrame("the client id is longer than the request")
         body = frame[at:]
         request = Request(key, version, correlation_id, connection.client_id, body, connection)
+        quotas = self._broker.quotas
+        if quotas is not None:
+            quotas.arrived(request, size)
         try:
             if not route.loaded:
                 route.load()
@@ -272,6 +275,8 @@ class Dispatcher:
                 response = self._call(route, request)
             if response.__class__ is Pending:
                 response.request = request
+                if quotas is not None:
+                    quotas.parked(request)
                 return response
             return self._encode(request, cast("Response", response))
         except Exception as error:
@@ -311,6 +316,8 @@ class Dispatcher:
         return pending
 
     def _encode(self, request: Request, response: "Response") -> "Answer":
+        if self._broker.quotas is not None:
+            response = self._broker.quotas.answered(request, response)
         key, version, correlation_id = request.key, request.version, request.correlation_id
         if response.__class__ is bytes:
             return headers.response_prefix(key, version, correlation_id, len(response)) + response

@@ -54,8 +54,16 @@ class Request:
         "correlation_id",
         "key",
         "message",
+        "size",
+        "started",
+        "throttle",
         "version",
     )
+
+    # Set only while there are quotas; see ``quotas.Quotas.arrived``.
+    size: int  # bytes of the frame
+    started: float  # when its handler began, 0 if nobody wants to know
+    throttle: float  # seconds for which its client has to wait, as far as known
 
     def __init__(
         self,

@@ -1,0 +1,1 @@
+"""Quotas of clients, and the bandwidth of the instance: who is told to wait, and how long."""
