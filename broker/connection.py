@@ -60,11 +60,13 @@ class Connection(Answering):
         "_receive_into",
         "_swept",
         "address",
+        "by_token",
         "client_id",
         "client_id_bytes",
         "client_software",
         "endpoint",
         "max_frame",
+        "min_frame",
         "principal",
         "proven",
     )
@@ -81,11 +83,13 @@ class Connection(Answering):
         self.endpoint = endpoint
         self.address = address  # host and port of the peer
         self.principal = ANONYMOUS
+        self.by_token = False  # the principal has shown a delegation token
         self.client_id = ""
         self.client_id_bytes = b""  # of the last request, to decode it only when it changes
         self.client_software = ""  # name and version as ApiVersions v3 told
         self.proven = False  # has sent a frame of a believable size
         self.max_frame = hub.bounds.max_frame
+        self.min_frame = FRAME_BYTES_MIN  # less only where SASL tokens come without headers
         self._muted_until = 0.0
         self._on_close = on_close
         self._kept = b""  # bytes received and not yet served
@@ -349,7 +353,7 @@ class Connection(Answering):
             other = _foreign_protocol(bytes(view[pos : pos + 4]))
             if other is not None:
                 raise MalformedFrame(f"{other}, but this listener speaks {self.endpoint.protocol}")
-        if size < FRAME_BYTES_MIN:
+        if size < self.min_frame:
             raise MalformedFrame(f"a request of {size} bytes is too small to be one")
         if size > self.max_frame:
             raise MalformedFrame(

@@ -2,7 +2,7 @@
 
 from base64 import b64decode, b64encode
 
-from kavka.broker.security.scram import (
+from kavka.protocol.sasl.scram import (
     ScramMechanism,
     keys_of,
     proof_holds,

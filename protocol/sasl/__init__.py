@@ -1,0 +1,1 @@
+"""What both sides of a SASL exchange share: formats and arithmetic, the client's steps."""
