@@ -413,6 +413,14 @@ _OWN_ROWS: Final[tuple[_Row, ...]] = (
     ("instance.flavour", STRING, "none", INSTANCE_FLAVOURS, HIGH, CLUSTER,
      "Size of the instance, by its bandwidth in MB/s: caps its partitions, its clients' "
      "connections and its bandwidth; none is without caps."),
+    ("instance.bandwidth.bytes", LONG, 0, AT_LEAST_0, HIGH, CLUSTER,
+     "Bytes per second that one broker takes from its clients, and as many that it gives them; 0: "
+     "the broker's share of instance.flavour, or no limit without one."),
+    ("public.bandwidth.mbits", INT, 0, AT_LEAST_0, HIGH, CLUSTER,
+     "Megabits per second, in each direction, by the public listeners of all brokers together; 0 "
+     "is without limit."),
+    ("public.listeners", LIST, (), None, MEDIUM, CLUSTER,
+     "Listeners that are open to the public: public.bandwidth.mbits is for them."),
     ("source.allow", LIST, ("0.0.0.0/0", "::/0"), None, MEDIUM, CLUSTER,
      "Addresses that clients may connect from: networks such as 10.0.0.0/8, single addresses, and "
      "sets of source.rule.sets as @name. Meant for one listener: "
