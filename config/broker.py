@@ -1,13 +1,13 @@
 """One broker's settings: defaults, the static file, and what the metadata store lays over it."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from kavka.config import checks
 from kavka.config.listeners import Endpoint, parse_endpoints, parse_protocol_map
 from kavka.config.option import ConfigError, Dynamic, UnknownOptionError, Value
-from kavka.config.options import BROKER_OPTIONS, DYNAMIC_ONLY_OPTIONS, option_of
+from kavka.config.options import BROKER_OPTIONS, DYNAMIC_ONLY_OPTIONS, base_name, option_of
 
 log = logging.getLogger("kavka.config")
 
@@ -17,6 +17,8 @@ _DEFAULTS: Final[dict[str, Value]] = {
     option.name: option.default
     for option in (*BROKER_OPTIONS.values(), *DYNAMIC_ONLY_OPTIONS.values())
 }
+
+_SOURCE_RULES: Final = frozenset({"source.allow", "source.deny", "source.rule.sets"})
 
 # A broker with the embedded store is its own only replica.
 _ALONE: Final[dict[str, Value]] = {
@@ -139,6 +141,21 @@ class BrokerConfig:
                 return self._values[particular]
         prefixed = prefix + name
         return self._values[prefixed if prefixed in self._values else name]
+
+    def is_set_for_listener(self, listener: str, name: str) -> bool:
+        """Whether the setting has a value given for just this listener."""
+        return f"listener.name.{listener.lower()}.{name}" in self._values
+
+    def given(self) -> Iterator[tuple[str, Value]]:
+        """Every setting that has been given a value, wherever, with that in force."""
+        for name in {**self.static, **self.dynamic_default, **self.dynamic_broker}:
+            if name in self._values:
+                yield name, self._values[name]
+
+    @property
+    def has_source_rules(self) -> bool:
+        """Whether anybody has said where clients may come from."""
+        return any((base_name(name) or name) in _SOURCE_RULES for name, _ in self.given())
 
     def is_set(self, name: str) -> bool:
         """Whether somebody gave the setting a value, wherever."""
@@ -266,7 +283,10 @@ class BrokerConfig:
     # -- dynamic layers ----------------------------------------------------------------------
 
     def on_change(self, names: Iterable[str], callback: Listener) -> None:
-        """Call ``callback`` with those of ``names`` whose value in force has changed."""
+        """Call ``callback`` with those of ``names`` whose value in force has changed.
+
+        Each name stands for itself under listeners' prefixes too; it is given as it stands there.
+        """
         self._subscribers.append((frozenset(names), callback))
 
     def set_dynamic_default(self, overrides: Mapping[str, str]) -> None:
@@ -304,7 +324,8 @@ class BrokerConfig:
         if changed:
             log.info("Dynamic settings changed. names=%s", ",".join(sorted(changed)))
         for names, callback in self._subscribers:
-            if concerned := names & changed:
+            concerned = frozenset(n for n in changed if n in names or base_name(n) in names)
+            if concerned:
                 callback(concerned)
 
 

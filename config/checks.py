@@ -18,6 +18,10 @@ def check(config: "BrokerConfig") -> None:
     _check_listeners(config)
     _check_connections(config)
     _check_replication(config)
+    if config.has_source_rules:
+        from kavka.config import sources  # most brokers let everybody in
+
+        sources.check(config)
 
 
 def parse_connection_overrides(text: str) -> dict[str, int]:

@@ -29,7 +29,9 @@ _THREAD_COUNTS: Final = (
     "log.cleaner.threads",
 )
 # Under a listener's prefix these have a cluster's default all the same.
-_OF_ALL_BROKERS: Final = frozenset({"max.connections", "num.network.threads"})
+_OF_ALL_BROKERS: Final = frozenset(
+    {"max.connections", "num.network.threads", "source.allow", "source.deny"}
+)
 
 
 def dynamic_option(name: str) -> Option | None:

@@ -154,3 +154,23 @@ AUDIT_SOURCES_MAX: Final = 2_000
 
 AUDIT_TEXT_CHARACTERS_MAX: Final = 250
 """Names in the audit log are cut to this."""
+
+# -- admission -----------------------------------------------------------------------------
+
+REFUSAL_LINES_PER_SECOND_MAX: Final = 20
+"""Refused connections that are logged one by one; the others are counted and summed up."""
+
+HELD_REFUSALS_MAX: Final = 1_000
+"""Refused connections kept open for a while, so that their clients do not come back at once; each
+holds a descriptor."""
+
+SOURCE_RULE_SETS_MAX: Final = 200
+"""Named sets of addresses; they may be nested in each other."""
+
+# -- TLS -----------------------------------------------------------------------------------
+
+TLS_HANDSHAKE_SECONDS_MAX: Final = 15
+"""Seconds that a client may take for its TLS handshake, waiting for its turn included."""
+
+KEY_STORE_BYTES_MAX: Final = 16 * MIB
+"""Largest file of keys or certificates that is read."""
