@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kavka.network")
 
+_HTTP: Final = frozenset(
+    (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN", b"PRI ")
+)
 _SIZE: Final = Struct(">i")
 _NEW: Final = -1  # a large frame that no sweep has seen arriving yet
 
@@ -350,9 +353,13 @@ class Connection(Answering):
     def _check_size(self, size: int, view: memoryview, pos: int) -> None:
         """The first frame of a connection, and every size out of bounds, come here."""
         if not self.proven:
-            other = _foreign_protocol(bytes(view[pos : pos + 4]))
-            if other is not None:
-                raise MalformedFrame(f"{other}, but this listener speaks {self.endpoint.protocol}")
+            start = bytes(view[pos : pos + 4])
+            if start in _HTTP:
+                raise MalformedFrame(
+                    f"the peer speaks HTTP, but this listener speaks {self.endpoint.protocol}"
+                )
+            if start[0] == 0x16 and start[1] == 3:
+                raise MalformedFrame(self._tls_refusal())
         if size < self.min_frame:
             raise MalformedFrame(f"a request of {size} bytes is too small to be one")
         if size > self.max_frame:
@@ -360,6 +367,17 @@ class Connection(Answering):
                 f"a request of {size} bytes exceeds socket.request.max.bytes={self.max_frame}"
             )
         self.proven = True
+
+    def _tls_refusal(self) -> str:
+        ports = self._hub.tls_ports()
+        if ports:
+            advice = f"use {'/'.join(map(str, ports))}"
+        else:
+            advice = "use a listener with TLS (9093 or 9095 by default), of which this broker has none"
+        return (
+            f"TLS on plaintext port: the peer started a TLS handshake, but this listener speaks "
+            f"{self.endpoint.protocol}, {advice}"
+        )
 
     def _end_of_stream(self) -> None:
         """The peer has closed or half-closed: what waits is given up, what is ready still goes."""
@@ -422,12 +440,3 @@ class Connection(Answering):
             f" client_id={self.client_id[:CLIENT_ID_CHARACTERS_LOGGED]!r}" if self.client_id else ""
         )
         return f"peer={self.peer} listener={self.endpoint.name}{client}"
-
-
-def _foreign_protocol(start: bytes) -> str | None:
-    """Name the protocol of a peer that is no Kafka client, by its first four bytes."""
-    if start[0] == 0x16 and start[1] == 3:
-        return "the peer started a TLS handshake"
-    if start in (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN", b"PRI "):
-        return "the peer speaks HTTP"
-    return None

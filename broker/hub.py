@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kavka.broker.buffers import FrameBuffers
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from kavka.broker.connection import Connection
     from kavka.broker.output import Answer
     from kavka.broker.request import Pending
+    from kavka.broker.security.tls.handshakes import Handshakes
     from kavka.storage.clock import Clock
 
 _DRAIN_STEP_SECONDS: Final = 0.005
@@ -64,6 +66,8 @@ class Hub:
         self.connections: set[Connection] = set()
         self.now = clock.monotonic()  # of the last sweep: exact enough to tell who is idle
         self.monotonic = clock.monotonic
+        self.handshakes: Handshakes | None = None  # where a listener speaks TLS
+        self.tls_ports: Callable[[], list[int]] = list  # where clients that want TLS find it
         self._sweep_seconds = min(max(bounds.idle / 8, _SWEEP_SECONDS_MIN), _SWEEP_SECONDS_MAX)
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._to_resume: list[Answering] = []
@@ -119,6 +123,8 @@ class Hub:
                 connection.close("idle for longer than connections.max.idle.ms", logging.INFO)
             elif contended and connection.is_slow(self._sweep_seconds):
                 connection.close("a large request hardly arrives while others wait for memory")
+        if self.handshakes is not None:
+            self.handshakes.expire()
         self.buffers.trim()
 
     def _on_sweep(self) -> None:

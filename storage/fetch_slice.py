@@ -49,6 +49,10 @@ class FetchSlice:
             return memoryview(b"")
         return memoryview(self._fs.pread(self.file, self.size, self.position))
 
+    def read(self, start: int, size: int) -> bytes:
+        """``size`` bytes from ``start`` bytes on, fewer where the file has shrunk; as view()."""
+        return self._fs.pread(self.file, size, self.position + start)
+
     def is_cached(self) -> bool:
         """Whether it can be sent without waiting for the disk, as far as probes can tell.
 

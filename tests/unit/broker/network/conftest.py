@@ -120,6 +120,9 @@ class FileSlice:
         self.position = position
         self.size = size
 
+    def read(self, start: int, size: int) -> bytes:
+        return os.pread(self.file.fileno(), size, self.position + start)
+
     def view(self) -> memoryview:
         return memoryview(os.pread(self.file.fileno(), self.size, self.position))
 

@@ -1,0 +1,1 @@
+"""TLS: stores of keys and certificates, contexts made from Kafka's settings, connections."""
