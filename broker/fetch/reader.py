@@ -9,6 +9,7 @@ get it cut off).
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import CLUSTER_NAME, Operation, Resource, is_allowed
 from kavka.broker.fetch.sessions import FetchPartition
 from kavka.config.limits import DOWN_CONVERTED_BYTES_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -18,6 +19,7 @@ from kavka.storage.log import Log
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
+    from kavka.broker.request import Request
     from kavka.protocol.schema import Buffer
     from kavka.storage.txn_index import AbortedTxn
 
@@ -27,16 +29,20 @@ NO_ABORTED: Sequence["AbortedTxn"] = ()
 class FetchOptions:
     """What a Fetch request says for all its partitions."""
 
-    __slots__ = ("isolation_level", "max_bytes", "min_bytes", "replica_id", "version")
+    __slots__ = ("asker", "isolation_level", "max_bytes", "min_bytes", "replica_id", "version")
 
     def __init__(
         self, version: int, replica_id: int, isolation_level: int, min_bytes: int, max_bytes: int
     ) -> None:
+        self.asker: Request | None = None  # set if there is an authorizer that has to let it read
         self.version = version
         self.replica_id = replica_id
         self.isolation_level = isolation_level
         self.min_bytes = min_bytes
         self.max_bytes = max_bytes
+        self.arriving = replica_id >= 0
+        """Whether reading shall note what the offsets tell of a follower: at the arrival of its
+        request, and not when it is looked at again."""
 
     @property
     def magic(self) -> int:
@@ -112,6 +118,8 @@ def _read(
 ) -> PartitionRead:
     read = PartitionRead(entry, None)
     try:
+        if options.asker is not None:
+            _require_access(broker, options.asker, options.replica_id, entry)
         partition = read.partition = resolve(broker, entry)
         if options.replica_id != DEBUGGING_REPLICA_ID:
             partition.require_leader(entry.current_leader_epoch)
@@ -123,6 +131,10 @@ def _read(
         if read.diverging_epoch is None:
             if offset < log.log_start_offset or offset > log.log_end_offset:
                 raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+            if options.arriving:
+                broker.replicas.follower_fetched(
+                    partition, options.replica_id, offset, entry.log_start_offset
+                )
             if offset < bound and (budget > 0 or min_one):
                 limit = min(entry.max_bytes, budget)
                 _read_records(read, log, entry, options, limit, bound, min_one)
@@ -136,6 +148,24 @@ def _read(
         failed.error = _downgrade(error.code, options.version)
         return failed
     return read
+
+
+def _require_access(
+    broker: "Broker", asker: "Request", replica_id: int, entry: FetchPartition
+) -> None:
+    """Consumers need the topic, followers the cluster; either is told TOPIC_AUTHORIZATION_FAILED.
+
+    Asked again whenever the fetch reads again: a right that is taken away ends a waiting fetch.
+    """
+    if replica_id >= 0:
+        what = Operation.CLUSTER_ACTION, Resource.CLUSTER, CLUSTER_NAME
+    else:
+        topic = entry.topic or broker.metadata.topic_name(entry.topic_id)
+        if topic is None:
+            return  # there is no such id, and whoever asks may know
+        what = Operation.READ, Resource.TOPIC, topic
+    if not is_allowed(broker, asker, *what):
+        raise KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
 
 
 def resolve(broker: "Broker", entry: FetchPartition) -> Partition:

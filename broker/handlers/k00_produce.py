@@ -13,6 +13,13 @@ no further request meanwhile. An answer waits where ``acks`` or ``flush.messages
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.authorization import (
+    Operation,
+    Resource,
+    denied_among,
+    is_allowed,
+    would_allow,
+)
 from kavka.broker.produce import single
 from kavka.broker.request import Disconnect, Pending
 from kavka.broker.transactions.messages import ProducerIdentity
@@ -71,9 +78,17 @@ class _Append:
 def handle_raw(broker: "Broker", request: "Request") -> bytes | ProduceResponse | Pending | None:
     """Take the short way for the ordinary request of one partition, the general one for others."""
     asked = single.parse(request.body, request.version)
-    if asked is not None and asked.acks in LEGAL_ACKS and not asked.is_transactional:
+    if (
+        asked is not None
+        and asked.acks in LEGAL_ACKS
+        and not single.is_transactional(asked.records)
+    ):
         try:
             topic = asked.topic.decode()
+            if broker.authorizer is not None and not would_allow(
+                broker, request, Operation.WRITE, Resource.TOPIC, topic
+            ):
+                raise KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
             partition = broker.replicas.partition(topic, asked.partition)
             if topic not in INTERNAL_TOPICS and partition.is_leader:
                 now_ms = broker.clock.wall_ms()
@@ -147,6 +162,13 @@ def handle(
     legal_acks = body.acks in LEGAL_ACKS
     now_ms = broker.clock.wall_ms()
     convert = False
+    denied = denied_among(
+        *(broker, request, Operation.WRITE, Resource.TOPIC),
+        (topic.name for topic in body.topic_data),
+    )
+    transaction_denied = broker.authorizer is not None and not _may_use_transaction(
+        broker, request, body
+    )
     for topic in body.topic_data:
         topic_result = TopicProduceResponse(name=topic.name)
         for asked in topic.partition_data:
@@ -156,6 +178,10 @@ def handle(
                 topic.name, data if isinstance(data, memoryview) else memoryview(b""), result
             )
             try:
+                if transaction_denied:
+                    raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+                if topic.name in denied:
+                    raise KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
                 if not legal_acks:
                     raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS)
                 _check(broker, request, append, now_ms)
@@ -187,6 +213,21 @@ def _check(broker: "Broker", request: "Request", append: _Append, now_ms: int) -
     partition.require_leader()
     append.rules = partition.append_rules
     append.validated = validate(append.data, append.rules, now_ms, request.version)
+
+
+def _may_use_transaction(broker: "Broker", request: "Request", body: ProduceRequest) -> bool:
+    """Whether the client may write what it sends as part of the transaction it names."""
+    if not any(
+        single.is_transactional(partition.records)
+        for topic in body.topic_data
+        for partition in topic.partition_data
+        if isinstance(partition.records, memoryview)
+    ):
+        return True
+    name = body.transactional_id
+    return name is not None and is_allowed(
+        broker, request, Operation.WRITE, Resource.TRANSACTIONAL_ID, name
+    )
 
 
 def _append_all(

@@ -15,6 +15,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from kavka.broker.fetch.conversion import convert_reads, needs_conversion
+from kavka.broker.fetch.followers import note_waiting, nudge
 from kavka.broker.fetch.reader import (
     FetchOptions,
     PartitionRead,
@@ -48,6 +49,8 @@ def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | Pe
         replica_id = CONSUMER_REPLICA_ID
         if body.replica_state is not None:
             replica_id = body.replica_state.replica_id
+    if replica_id >= 0:
+        nudge(broker, request)
     try:
         context = broker.fetch_sessions.open(body, version, follower=replica_id >= 0)
     except KafkaError as error:
@@ -59,14 +62,17 @@ def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | Pe
         body.min_bytes,
         _limit(body, version),
     )
+    if broker.authorizer is not None:
+        options.asker = request
     reads = read_partitions(broker, context.partitions, options)
+    options.arriving = False
     if (
         body.max_wait_ms > 0
         and reads
         and _must_wait(reads, body.min_bytes)
         and broker.waiting.awaited + len(reads) <= AWAITED_PARTITIONS_MAX
     ):
-        return _park(broker, context, options, reads, body.max_wait_ms)
+        return _park(broker, request, context, options, reads, body.max_wait_ms)
     if _needs_a_thread(reads, options):
         pending = Pending(exclusive=options.magic < 2)
         _respond_later(broker, context, options, reads, pending)
@@ -96,6 +102,7 @@ def _must_wait(reads: list[PartitionRead], min_bytes: int) -> bool:
 
 def _park(
     broker: "Broker",
+    request: "Request",
     context: FetchContext,
     options: FetchOptions,
     reads: list[PartitionRead],
@@ -105,7 +112,10 @@ def _park(
     waiter = FetchWaiter(broker, context, options, pending)
     keys = [read.partition for read in reads if read.partition is not None]
     broker.waiting.park(waiter, keys, max_wait_ms / 1000)
-    pending.on_disconnect(lambda: broker.waiting.leave(waiter))
+    if options.replica_id >= 0:
+        note_waiting(broker, request, waiter, pending)
+    else:
+        pending.on_disconnect(lambda: broker.waiting.leave(waiter))
     return pending
 
 
@@ -141,14 +151,10 @@ class FetchWaiter(Waiter):
         if not partition.is_leader:
             return True  # an error, which is an answer too
         bound = partition.fetch_bound(self._options.replica_id, self._options.isolation_level)
-        for entry in self._context.partitions:
-            if entry.index == partition.index and (
-                entry.topic == partition.topic or entry.topic_id == partition.topic_id
-            ):
-                return entry.fetch_offset < bound or entry.fetch_offset < (
-                    partition.log.log_start_offset
-                )
-        return False
+        entry = self._context.find(partition.topic, partition.topic_id, partition.index)
+        return entry is not None and (
+            entry.fetch_offset < bound or entry.fetch_offset < partition.log.log_start_offset
+        )
 
     def _finish(self, reads: list[PartitionRead]) -> None:
         if _needs_a_thread(reads, self._options):

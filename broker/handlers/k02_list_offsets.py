@@ -10,6 +10,8 @@ there is none here).
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.authorization import Operation, Resource, denied_among
+from kavka.broker.fetch.followers import nudge
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k02_list_offsets import (
     ListOffsetsPartition,
@@ -18,7 +20,7 @@ from kavka.protocol.messages.k02_list_offsets import (
     ListOffsetsResponse,
     ListOffsetsTopicResponse,
 )
-from kavka.replication.partition import DEBUGGING_REPLICA_ID, Partition
+from kavka.replication.partition import CONSUMER_REPLICA_ID, DEBUGGING_REPLICA_ID, Partition
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
@@ -32,18 +34,27 @@ MAX_TIMESTAMP: Final = -3
 EARLIEST_LOCAL: Final = -4
 LATEST_TIERED: Final = -5
 
+FIRST_WITH_NOT_AVAILABLE: Final = 5
+
 # The first version in which a special timestamp may be asked for.
 SINCE: Final = {LATEST: 0, EARLIEST: 0, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9}
 
 
 def handle(broker: "Broker", request: "Request", body: ListOffsetsRequest) -> ListOffsetsResponse:
+    if body.replica_id >= 0:
+        nudge(broker, request)
     times = Counter((t.name, p.partition_index) for t in body.topics for p in t.partitions)
+    denied = denied_among(
+        broker, request, Operation.DESCRIBE, Resource.TOPIC, (topic.name for topic in body.topics)
+    )
     response = ListOffsetsResponse()
     for topic in body.topics:
         result = ListOffsetsTopicResponse(name=topic.name)
         for asked in topic.partitions:
             index = asked.partition_index
             try:
+                if topic.name in denied:
+                    raise KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
                 if times[topic.name, index] > 1:
                     raise KafkaError(ErrorCode.INVALID_REQUEST)
                 partition = broker.replicas.partition(topic.name, index)
@@ -82,7 +93,10 @@ def _offset(
     timestamp = asked.timestamp
     if timestamp < 0 and version < SINCE.get(timestamp, version + 1):
         raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
+    settled = partition.is_settled or body.replica_id != CONSUMER_REPLICA_ID
     if timestamp == LATEST:
+        if not settled:
+            raise _not_available(version)
         return ListOffsetsPartitionResponse(offset=bound, leader_epoch=partition.leader_epoch)
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
         earliest = log.leader_epochs.earliest
@@ -98,7 +112,17 @@ def _offset(
         else log.offset_for_timestamp(timestamp)
     )
     if found is None or found.offset >= bound:
+        if not settled:
+            raise _not_available(version)
         return ListOffsetsPartitionResponse()
     return ListOffsetsPartitionResponse(
         timestamp=found.timestamp, offset=found.offset, leader_epoch=found.leader_epoch
     )
+
+
+def _not_available(version: int) -> KafkaError:
+    """A new leader does not know yet how far consumers were let read by the one before (KIP-207):
+    what it could answer might lie below."""
+    if version >= FIRST_WITH_NOT_AVAILABLE:
+        return KafkaError(ErrorCode.OFFSET_NOT_AVAILABLE)
+    return KafkaError(ErrorCode.LEADER_NOT_AVAILABLE)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from kavka.protocol.records.batch import TRANSACTIONAL_MASK
 
 FIRST_VERSION: Final = 3
+_MAGIC_AT: Final = 16
 _ATTRIBUTES_AT: Final = 22  # the low byte of a record batch's attributes
 FIRST_FLEXIBLE_VERSION: Final = 9
 
@@ -36,11 +37,14 @@ class SingleProduce(NamedTuple):
     partition: int
     records: memoryview
 
-    @property
-    def is_transactional(self) -> bool:
-        """Whether the batch says that it belongs to a transaction."""
-        records = self.records
-        return len(records) > _ATTRIBUTES_AT and records[_ATTRIBUTES_AT] & TRANSACTIONAL_MASK != 0
+
+def is_transactional(records: memoryview) -> bool:
+    """Whether the first batch says that it belongs to a transaction."""
+    return (
+        len(records) > _ATTRIBUTES_AT
+        and records[_ATTRIBUTES_AT] & TRANSACTIONAL_MASK != 0
+        and records[_MAGIC_AT] == 2
+    )
 
 
 def parse(body: memoryview, version: int) -> SingleProduce | None:
