@@ -1,12 +1,19 @@
-"""The controller's requests to its own broker, where they meet what the broker must know first."""
+"""What controllers tell this broker: in order, fenced, and with what must be known first."""
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
-from kavka.protocol.messages.k04_leader_and_isr import LeaderAndIsrRequest
+from kavka.protocol.errors import ErrorCode
+from kavka.protocol.messages.k04_leader_and_isr import LeaderAndIsrRequest, LeaderAndIsrResponse
+from kavka.protocol.messages.k05_stop_replica import StopReplicaRequest, StopReplicaResponse
+from kavka.protocol.messages.k06_update_metadata import (
+    UpdateMetadataRequest,
+    UpdateMetadataResponse,
+)
+from kavka.protocol.schema import ZERO_UUID
 from kavka.replication.controller.channels import (
     BrokerChannel,
     ControlRequest,
@@ -16,10 +23,19 @@ from kavka.replication.store.base import StoreError
 
 if TYPE_CHECKING:
     from kavka.replication.controller.configs import ConfigStore
+    from kavka.replication.metadata import MetadataCache
 
 log = logging.getLogger("kavka.server")
 
 OnResponse = Callable[[ControlResponse], None]
+
+_NO_EPOCH: Final = -1
+
+
+class ControllerEpoch(Protocol):
+    """Who knows the latest controller: the replica manager."""
+
+    controller_epoch: int
 
 
 class ConfiguredChannel:
@@ -69,3 +85,91 @@ class ConfiguredChannel:
             request, on_response = self._waiting.popleft()
             self._channel.send(request, on_response)
         self._working = None
+
+
+class OwnChannel:
+    """The way from this broker's own controller to its inbox, which others use as well."""
+
+    def __init__(self, inbox: BrokerChannel) -> None:
+        self._inbox = inbox
+        self._closed = False
+
+    def send(self, request: ControlRequest, on_response: OnResponse) -> None:
+        """Send a request; it is fenced by its epoch if the controller is replaced meanwhile."""
+
+        def respond(response: ControlResponse) -> None:
+            if not self._closed:
+                on_response(response)
+
+        self._inbox.send(request, respond)
+
+    async def settled(self) -> None:
+        """Wait until everything sent so far has arrived."""
+        await self._inbox.settled()
+
+    def close(self) -> None:
+        """Hear no more answers; the inbox stays open."""
+        self._closed = True
+
+
+class FencedChannel:
+    """Refuses what comes from a controller that has been replaced, or is meant for the broker as
+    it was before it registered again (KIP-380).
+
+    In front of the channel that carries requests out. Where a request's version knows no topic
+    ids, those that this broker knows are filled in.
+    """
+
+    def __init__(
+        self, channel: BrokerChannel, replicas: "ControllerEpoch", metadata: "MetadataCache"
+    ) -> None:
+        self.broker_epoch = _NO_EPOCH
+        """The transaction that created this broker's registration; set by who registers."""
+        self._channel = channel
+        self._replicas = replicas
+        self._metadata = metadata
+
+    def send(self, request: ControlRequest, on_response: OnResponse) -> None:
+        """Carry out a request, or answer why not."""
+        code = self._refusal(request)
+        if code is not ErrorCode.NONE:
+            log.warning(
+                "A controller's request is refused request=%s controller=%d epoch=%d error=%s",
+                *(type(request).__name__, request.controller_id, request.controller_epoch),
+                code.name,
+            )
+            on_response(refused(request, code))
+            return
+        self._replicas.controller_epoch = request.controller_epoch
+        if not isinstance(request, StopReplicaRequest):
+            for topic in request.topic_states:
+                if topic.topic_id == ZERO_UUID:
+                    topic.topic_id = self._metadata.topic_id(topic.topic_name) or ZERO_UUID
+        self._channel.send(request, on_response)
+
+    def _refusal(self, request: ControlRequest) -> ErrorCode:
+        # A larger epoch is not wrong: a controller may hear of a registration before who made it.
+        if _NO_EPOCH != request.broker_epoch < self.broker_epoch:
+            return ErrorCode.STALE_BROKER_EPOCH
+        if request.controller_epoch < self._replicas.controller_epoch:
+            return ErrorCode.STALE_CONTROLLER_EPOCH
+        return ErrorCode.NONE
+
+    async def settled(self) -> None:
+        """Wait for what is behind."""
+        await self._channel.settled()
+
+    def close(self) -> None:
+        """Close what is behind."""
+        self._channel.close()
+
+
+def refused(request: ControlRequest, code: ErrorCode) -> ControlResponse:
+    """The answer to a request of which nothing was done."""
+    match request:
+        case LeaderAndIsrRequest():
+            return LeaderAndIsrResponse(error_code=code)
+        case UpdateMetadataRequest():
+            return UpdateMetadataResponse(error_code=code)
+        case StopReplicaRequest():
+            return StopReplicaResponse(error_code=code)

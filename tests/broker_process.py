@@ -59,6 +59,12 @@ class BrokerProcess:
 
     def start(self) -> "BrokerProcess":
         """Start, and return once the broker says that it is ready."""
+        self.launch()
+        self.await_ready()
+        return self
+
+    def launch(self) -> None:
+        """Start without waiting."""
         command = [sys.executable, "-m", "kavka", "serve"]
         for name, value in self.settings.items():
             command += ["--set", f"{name}={value}"]
@@ -66,10 +72,12 @@ class BrokerProcess:
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ}
             )
+
+    def await_ready(self) -> None:
+        """Wait until a launched broker says that it is ready."""
         match = READY.search(self._first_line(60.0))
         assert match, f"no address in the ready line; log:\n{self.log()}"
         self.port = int(match["port"])
-        return self
 
     def _first_line(self, timeout: float) -> str:
         assert self.process is not None and self.process.stdout is not None

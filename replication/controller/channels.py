@@ -28,6 +28,9 @@ class BrokerChannel(Protocol):
         It is not called any more once the channel is closed.
         """
 
+    async def settled(self) -> None:
+        """Wait until everything sent so far is answered."""
+
     def close(self) -> None:
         """Forget what has not been sent or answered."""
 
@@ -58,6 +61,9 @@ class LocalChannel:
                 on_response(UpdateMetadataResponse())
             case StopReplicaRequest():
                 on_response(self._replicas.stop_replica(request))
+
+    async def settled(self) -> None:
+        """Nothing is ever outstanding."""
 
     def close(self) -> None:
         """Nothing is ever outstanding."""

@@ -63,6 +63,13 @@ class ConfigStore:
                     self._topics[name] = overrides
                 self._tell(kind, name, overrides)
 
+    async def resume(self) -> None:
+        """Watch again in a new session, and take in what has changed since the old one.
+
+        Raises StoreError.
+        """
+        await self._process_changes()
+
     async def stop(self) -> None:
         """Tell nobody of anything any more."""
         self._closed = True

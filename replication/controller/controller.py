@@ -88,6 +88,8 @@ class Controller:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._worked = Signal()  # fires after every event
         self._task: asyncio.Task[None] | None = None
+        self._sessions = 1  # that there have been
+        self._registered = True  # in the present one
         store.on_session_event(self._on_session)
 
     @property
@@ -117,6 +119,16 @@ class Controller:
         self._task = asyncio.get_running_loop().create_task(self._work(), name="kavka-controller")
         await self._do(self._stand)
 
+    def stand_again(self) -> None:
+        """The broker is registered again, in a new session: stand for election in it."""
+        self._registered = True
+        self._enqueue(self._stand)
+
+    async def told(self) -> None:
+        """Wait until all brokers have answered what they were told so far."""
+        if self._term is not None:
+            await self._term.told()
+
     async def stop(self) -> None:
         """Forget everything. The office falls vacant when the session with the store ends."""
         self._resign()
@@ -134,9 +146,10 @@ class Controller:
                 self._resign()
                 self._enqueue(self._stand)
             except StoreError as error:
-                logger.error(
-                    "The controller begins anew: the metadata store failed error=%s", error
-                )
+                if self._term is not None:
+                    logger.error(
+                        "The controller begins anew: the metadata store failed error=%s", error
+                    )
                 self._resign()
                 asyncio.get_running_loop().call_later(RETRY_S, self._enqueue, self._stand)
             except Exception:
@@ -168,7 +181,8 @@ class Controller:
 
     async def _stand(self) -> None:
         """Become controller if nobody is."""
-        while self._term is None:
+        session = self._sessions
+        while self._term is None and self._registered:
             stat = await self._store.exists(znodes.CONTROLLER, self._on_controller)
             try:
                 epoch_data, epoch_stat = await self._store.get(znodes.CONTROLLER_EPOCH)
@@ -198,8 +212,10 @@ class Controller:
             elif stat.ephemeral_owner != self._store.session_id:
                 logger.info("Another broker is the controller")
                 return
-            # Else it is this session's own: the store took the write though it said otherwise,
-            # or the term began anew. Nobody can have raised the epoch since.
+            if session != self._sessions:
+                return  # what was won is lost again
+            # If it was there it is this session's own: the store took the write though it said
+            # otherwise, or the term began anew. Nobody can have raised the epoch since.
             self._term = Term(
                 self._node_id,
                 epoch,
@@ -232,6 +248,8 @@ class Controller:
 
     def _on_session(self, event: SessionEvent) -> None:
         if event is SessionEvent.EXPIRED:
+            self._sessions += 1
+            self._registered = False
             self._resign()
 
     async def _as_controller(self, operation: Callable[[Duties], Awaitable[T]]) -> T:

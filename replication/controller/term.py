@@ -88,6 +88,11 @@ class Term:
             channel.close()
         self.channels.clear()
 
+    async def told(self) -> None:
+        """Wait until all brokers have answered what they were told so far."""
+        channels = list(self.channels.values())
+        await asyncio.gather(*(channel.settled() for channel in channels))
+
     # -- telling ------------------------------------------------------------------------------
 
     def open_channel(self, broker_id: int, registration: Registration) -> None:
@@ -120,10 +125,15 @@ class Term:
 
         Raises ControllerMoved; or the StoreError of the operation that was impossible.
         """
+        self._require_office()
         try:
             return (await self.store.multi([self._epoch_check, *operations]))[1:]
         except MultiFailed as failure:
             raise self._explain(failure) from None
+
+    def _require_office(self) -> None:
+        if self.over:  # the session has ended, in which nobody else could be controller
+            raise ControllerMoved("this term is over")
 
     def _explain(self, failure: MultiFailed) -> Exception:
         if failure.index == 0:
@@ -172,6 +182,7 @@ class Term:
         self, writes: Sequence[tuple[TopicPartition, Partition, StateNode]]
     ) -> dict[TopicPartition, StoreError]:
         """Write states; give those that were refused because something else is there now."""
+        self._require_office()
         new_topics = {tp.topic for tp, partition, _ in writes if partition.state is None}
         # All sent before the first is awaited, so that they share a transaction and its sync.
         parents = [self.store.create(znodes.partitions_path(topic)) for topic in sorted(new_topics)]

@@ -281,7 +281,7 @@ def _handler(settings: ZooKeeperSettings) -> Any:
     class Handler(SequentialThreadingHandler):
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
-            self.completion_queue = Queue()
+            self.completion_queue = Queue()  # type: ignore[assignment]
 
         def start(self) -> None:
             self._running = True

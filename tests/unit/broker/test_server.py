@@ -266,9 +266,21 @@ def test_a_bad_setting_is_said_so() -> None:
         EmbeddedBroker({"num.partitions": "none"}).start()
 
 
-def test_zookeeper_is_refused_while_it_cannot_be_had(tmp_path: Path) -> None:
-    settings = {"zookeeper.connect": "localhost:2181", "broker.id": "1"}
-    with pytest.raises(StartupError, match=r"remove zookeeper\.connect"):
+def test_a_zookeeper_that_does_not_answer_is_said_so(tmp_path: Path) -> None:
+    with socket.socket() as silent:  # takes connections and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        settings = {
+            "zookeeper.connect": f"127.0.0.1:{silent.getsockname()[1]}/kafka",
+            "zookeeper.connection.timeout.ms": "200",
+        }
+        with pytest.raises(StartupError, match=r"check zookeeper\.connect"):
+            EmbeddedBroker(settings, data_dir=str(tmp_path)).start()
+
+
+def test_a_zookeeper_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    settings = {"zookeeper.connect": "127.0.0.1:1", "zookeeper.connection.timeout.ms": "200"}
+    with pytest.raises(StartupError, match=r"check zookeeper\.connect"):
         EmbeddedBroker(settings, data_dir=str(tmp_path)).start()
 
 

@@ -1,0 +1,1 @@
+"""What a member of a cluster needs beside a broker that is alone."""
