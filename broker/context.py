@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kavka.broker.configs import Configs
+    from kavka.broker.connection import Connection
     from kavka.broker.fetch.sessions import FetchSessions
     from kavka.broker.groups.coordinator import GroupCoordinator
+    from kavka.broker.quotas.keeper import QuotaKeeper
     from kavka.broker.quotas.quotas import Quotas
     from kavka.broker.security.acl.authorizer import Authorizer
     from kavka.broker.transactions.coordinator import TransactionCoordinator
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from kavka.replication.metadata import MetadataCache
     from kavka.replication.replica_manager import ReplicaManager
     from kavka.replication.store.base import MetadataStore
-    from kavka.replication.waiting import WaitingRoom
+    from kavka.replication.waiting import Waiter, WaitingRoom
     from kavka.storage.capacity_guard import CapacityGuard
     from kavka.storage.clock import Clock
     from kavka.storage.manager import LogManager
@@ -46,6 +48,7 @@ class Broker:
         "controller",
         "converting",
         "fetch_sessions",
+        "follower_fetches",
         "groups",
         "inbox",
         "logs",
@@ -54,6 +57,7 @@ class Broker:
         "node_id",
         "offered_versions",
         "producer_ids",
+        "quota_keeper",
         "quotas",
         "replicas",
         "store",
@@ -77,6 +81,7 @@ class Broker:
     groups: "GroupCoordinator"
     transactions: "TransactionCoordinator"
     producer_ids: "ProducerIds"
+    quota_keeper: "QuotaKeeper"
     waiting: "WaitingRoom"
     fetch_sessions: "FetchSessions"
     offered_versions: "Mapping[int, tuple[int, int]]"  # by API key: lowest, highest
@@ -90,6 +95,7 @@ class Broker:
         self.converting = asyncio.Semaphore(CONVERSIONS_AT_ONCE_MAX)  # held by who unpacks batches
         self.api_versions_bodies: dict[int, bytes] = {}  # by version; see k18_api_versions
         self.advertised_endpoints: Mapping[str, tuple[str, int]] = {}
+        self.follower_fetches: dict[Connection, Waiter] = {}  # the last one of each; see nudge()
 
     def advertised(self, listener: str) -> tuple[str, int]:
         """Host and port under which clients of ``listener`` find this broker.

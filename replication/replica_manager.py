@@ -2,12 +2,15 @@
 
 Owned by the event loop. It turns the controller's LeaderAndIsr and StopReplica into partitions
 that lead, follow or go away, tells subscribers (the coordinators) when leadership of a topic's
-partitions comes and goes, and wakes whoever waits for a partition to progress.
+partitions comes and goes, and wakes whoever waits for a partition to progress. Followers are put
+out of the in-sync set, and taken in again, by the rules of :mod:`kavka.replication.partition`.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 from kavka.config.topic import TopicConfig
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -25,7 +28,14 @@ from kavka.protocol.messages.k05_stop_replica import (
 )
 from kavka.protocol.records.batch import BatchHeader, read_header
 from kavka.protocol.topics import TopicPartition
-from kavka.replication.partition import ACKS_ALL, NO_EPOCH, Partition
+from kavka.replication.client import BrokerAddress
+from kavka.replication.partition import (
+    ACKS_ALL,
+    DEFAULT_LAG_MAX,
+    NO_EPOCH,
+    IsrChange,
+    Partition,
+)
 from kavka.replication.waiting import Waiter, WaitingRoom
 from kavka.storage.append import AppendInfo, AppendOrigin
 from kavka.storage.capacity import Capacity
@@ -33,13 +43,21 @@ from kavka.storage.clock import Clock
 from kavka.storage.log import Log
 from kavka.storage.manager import LogManager
 
+if TYPE_CHECKING:
+    from kavka.replication.fetching.manager import FetcherManager
+    from kavka.replication.isr_changes import IsrOutcome, IsrWriter
+
 log = logging.getLogger("kavka.replication")
+
+REFUSED_PAUSE: Final = 1.0  # seconds until the next try after a change of an ISR was refused
 
 
 class KnownTopics(Protocol):
     """What the replica manager asks the metadata cache."""
 
     def has_partition(self, topic: str, partition: int) -> bool: ...
+
+    def is_alive(self, broker_id: int) -> bool: ...
 
 
 OnElected = Callable[[int, int], None]  # partition, leader epoch
@@ -57,7 +75,13 @@ class ReplicaManager:
         topic_config: Callable[[str], TopicConfig],
         waiting: WaitingRoom,
         clock: Clock,
+        *,
+        fetchers: "FetcherManager | None" = None,
+        isr_writer: "IsrWriter | None" = None,
+        lag_max: float = DEFAULT_LAG_MAX,
     ) -> None:
+        """A broker of a cluster has ``fetchers`` and an ``isr_writer``, a lone one neither.
+        ``lag_max`` is replica.lag.time.max.ms, in seconds."""
         self.node_id = node_id
         self.waiting = waiting
         self.controller_epoch = 0
@@ -70,6 +94,26 @@ class ReplicaManager:
         self._topics: dict[str, dict[int, Partition]] = {}
         self._out_of_reach: set[tuple[str, int]] = set()  # their directory was offline at start
         self._subscribers: dict[str, list[tuple[OnElected, OnResigned]]] = {}
+        self._fetchers = fetchers
+        self._isr_writer = isr_writer
+        self._isr_writes: dict[Partition, asyncio.Future[IsrOutcome]] = {}
+        self._lag_max = lag_max
+        self._timer: asyncio.TimerHandle | None = None
+        if fetchers is not None:
+            fetchers.attach(self)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to watch whether followers keep up, as leaders in a cluster do."""
+        self._timer = loop.call_later(self._lag_max / 2, self._watch_followers, loop)
+
+    def stop(self) -> None:
+        """Follow nobody any more and change no in-sync set."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._fetchers is not None:
+            self._fetchers.close()
+        for write in self._isr_writes.values():
+            write.cancel()
 
     # -- finding ----------------------------------------------------------------------------
 
@@ -154,7 +198,8 @@ class ReplicaManager:
 
     def _request_flush(self, partition: Partition) -> None:
         def flushed() -> None:
-            partition.advance_high_watermark()
+            if partition.is_leader:
+                partition.advance_high_watermark()
             self.waiting.notify(partition)
 
         self._logs.flusher.request(partition.log, flushed)
@@ -166,6 +211,11 @@ class ReplicaManager:
         if request.controller_epoch < self.controller_epoch:
             return LeaderAndIsrResponse(error_code=ErrorCode.STALE_CONTROLLER_EPOCH)
         self.controller_epoch = request.controller_epoch
+        if self._fetchers is not None:
+            self._fetchers.note_addresses(
+                BrokerAddress(leader.broker_id, leader.host_name, leader.port)
+                for leader in request.live_leaders
+            )
         response = LeaderAndIsrResponse(error_code=ErrorCode.NONE)
         elected: list[Partition] = []
         resigned: list[Partition] = []
@@ -193,6 +243,7 @@ class ReplicaManager:
                     )
                 )
             response.topics.append(result)
+            response.partition_errors += result.partition_errors  # what older versions have
         for partition in resigned:
             self._tell_resigned(partition)
         for partition in elected:
@@ -220,23 +271,42 @@ class ReplicaManager:
                 is_new=state.is_new,
             )
             self._out_of_reach.discard((topic, state.partition_index))
-            partition = Partition(topic, topic_id, state.partition_index, self.node_id, new_log)
+            partition = Partition(
+                topic,
+                topic_id,
+                state.partition_index,
+                self.node_id,
+                new_log,
+                self._clock,
+                self._lag_max,
+            )
             self._topics.setdefault(topic, {})[state.partition_index] = partition
         elif state.leader_epoch <= partition.leader_epoch:
             raise KafkaError(ErrorCode.STALE_CONTROLLER_EPOCH, "not a newer leader epoch")
+        partition.require_online()
+        self._let_go(partition)
         was_leader = partition.is_leader
-        partition.controller_epoch = state.controller_epoch
-        partition.partition_epoch = state.partition_epoch
-        partition.replicas = list(state.replicas)
-        partition.in_sync_replicas = list(state.isr)
+        partition.assign(state.replicas, state.isr, state.controller_epoch, state.partition_epoch)
         if state.leader == self.node_id:
             partition.become_leader(state.leader_epoch)
+            if partition.flush_due:
+                self._request_flush(partition)
             elected.append(partition)
         else:
             partition.become_follower(state.leader, state.leader_epoch)
             if was_leader:
                 resigned.append(partition)
+            if self._fetchers is not None and state.leader >= 0:
+                self._fetchers.follow(partition)
         self.waiting.notify(partition)
+
+    def _let_go(self, partition: Partition) -> None:
+        """End what was under way for a partition in the epoch that is over."""
+        if self._fetchers is not None:
+            self._fetchers.unfollow(partition.topic_partition)
+        write = self._isr_writes.pop(partition, None)
+        if write is not None:
+            write.cancel()
 
     def stop_replica(self, request: StopReplicaRequest) -> StopReplicaResponse:
         """Let go of partitions; with ``delete_partition`` their logs are deleted too."""
@@ -248,6 +318,9 @@ class ReplicaManager:
             for state in topic.partition_states:
                 code = ErrorCode.NONE
                 try:
+                    self._require_current(
+                        topic.topic_name, state.partition_index, state.leader_epoch
+                    )
                     self._stop(topic.topic_name, state.partition_index, state.delete_partition)
                 except KafkaError as error:
                     code = error.code
@@ -260,6 +333,11 @@ class ReplicaManager:
                 )
         return response
 
+    def _require_current(self, topic: str, index: int, leader_epoch: int) -> None:
+        partition = self.find(topic, index)
+        if partition is not None and 0 <= leader_epoch < partition.leader_epoch:
+            raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH)
+
     def _stop(self, topic: str, index: int, delete: bool) -> None:
         self._out_of_reach.discard((topic, index))
         partitions = self._topics.get(topic)
@@ -267,6 +345,7 @@ class ReplicaManager:
         if partitions is not None and not partitions:
             del self._topics[topic]
         if partition is not None:
+            self._let_go(partition)
             was_leader = partition.is_leader
             partition.deleted = True
             if was_leader:
@@ -279,6 +358,7 @@ class ReplicaManager:
         """A log directory went offline: who waits for one of its partitions is told so."""
         for partition in self:
             if partition.log.offline is not None:
+                self._let_go(partition)
                 self.waiting.notify(partition)
 
     def log_moved(self, old: Log, new: Log) -> None:
@@ -292,6 +372,81 @@ class ReplicaManager:
             if partition.flush_due:
                 self._request_flush(partition)
         self.waiting.notify(partition)
+
+    # -- followers and leaders --------------------------------------------------------------
+
+    def follower_fetched(
+        self, partition: Partition, broker_id: int, offset: int, log_start_offset: int
+    ) -> None:
+        """A follower of a partition led here fetches from ``offset`` on.
+
+        Raises UNKNOWN_LEADER_EPOCH for a broker that is no replica.
+        """
+        if partition.follower_fetched(broker_id, offset, log_start_offset):
+            self.waiting.notify(partition)
+        if (
+            broker_id not in partition.in_sync_replicas
+            and partition.wants_in_sync(broker_id)
+            and self._isr_writer is not None
+            and self._metadata.is_alive(broker_id)
+        ):
+            self._write_isr(partition, partition.expand(broker_id))
+
+    def follower_progressed(self, partition: Partition, size: int) -> None:
+        """What a leader sent has been taken in: ``size`` bytes, or only how far it may be read."""
+        self.capacity.credit -= size
+        self.waiting.notify(partition)
+
+    def sync(self, partition: Partition, callback: Callable[[], None]) -> None:
+        """Have all that is in a partition's log brought to disk; call back when it is, or when
+        the log is offline because it cannot be."""
+        self._logs.flusher.request(partition.log, callback)
+
+    def _watch_followers(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(self._lag_max / 2, self._watch_followers, loop)
+        for partition in self:
+            if not partition.remotes or partition.log.offline is not None:
+                continue
+            change = partition.shrink()
+            if change is not None and self._isr_writer is not None:
+                self._write_isr(partition, change)
+            # Replicas that had nearly caught up, and then did not, no longer hold it back.
+            if partition.advance_high_watermark():
+                self.waiting.notify(partition)
+
+    def _write_isr(self, partition: Partition, change: IsrChange) -> None:
+        assert self._isr_writer is not None
+        log.info(
+            "In-sync replicas are to change partition=%s leader_epoch=%d from=%s to=%s",
+            partition.topic_partition,
+            change.leader_epoch,
+            partition.in_sync_replicas,
+            list(change.isr),
+        )
+        write = self._isr_writer.write(partition.topic_partition, self.node_id, change)
+        self._isr_writes[partition] = write
+        write.add_done_callback(partial(self._isr_answered, partition, change))
+
+    def _isr_answered(
+        self, partition: Partition, change: IsrChange, write: "asyncio.Future[IsrOutcome]"
+    ) -> None:
+        if self._isr_writes.get(partition) is not write or write.cancelled():
+            return
+        del self._isr_writes[partition]
+        outcome = write.result()
+        if outcome.partition_epoch is not None:
+            partition.isr_written(change, outcome.partition_epoch)
+        else:
+            partition.isr_refused(change, outcome.found, REFUSED_PAUSE)
+            log.info(
+                "In-sync replicas not changed: the partition's state is another one "
+                "partition=%s leader_epoch=%d found=%s",
+                partition.topic_partition,
+                change.leader_epoch,
+                outcome.found,
+            )
+        partition.advance_high_watermark()
+        self.waiting.notify(partition)  # who waits counts them again
 
     # -- coordinators -----------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class Waiter:
 
     def __init__(self) -> None:
         self._keys: tuple[Hashable, ...] = ()
-        self._bucket: set[Waiter] | None = None
+        self._bucket: dict[Waiter, None] | None = None
 
     @property
     def parked(self) -> bool:
@@ -67,12 +67,13 @@ class WaitingRoom:
     def __init__(self, clock: Clock, scheduler: Scheduler) -> None:
         self._clock = clock
         self._scheduler = scheduler
-        self._by_key: dict[Hashable, set[Waiter]] = {}
-        self._buckets: dict[int, set[Waiter]] = {}
+        # Dicts, not sets, for their order: first come, first served.
+        self._by_key: dict[Hashable, dict[Waiter, None]] = {}
+        self._buckets: dict[int, dict[Waiter, None]] = {}
         self._ticks: list[int] = []
         self._timer: TimerHandle | None = None
         self._timer_tick = 0
-        self._touched: set[Hashable] = set()
+        self._touched: dict[Hashable, None] = {}
         self._run_scheduled = False
         self._size = 0
         self.awaited = 0
@@ -90,20 +91,20 @@ class WaitingRoom:
         for key in waiter._keys:
             waiters = by_key.get(key)
             if waiters is None:
-                by_key[key] = {waiter}
+                by_key[key] = {waiter: None}
             else:
-                waiters.add(waiter)
+                waiters[waiter] = None
         # Rounded up: an operation may wait a tick too long, never too short.
         tick = int((self._clock.monotonic() + timeout) / TICK_SECONDS) + 1
         bucket = self._buckets.get(tick)
         if bucket is None:
             if len(self._ticks) > _SPARE_BUCKETS + 2 * self._size:
                 self._drop_empty_buckets()
-            bucket = self._buckets[tick] = set()
+            bucket = self._buckets[tick] = {}
             heapq.heappush(self._ticks, tick)
             if self._timer is None or tick < self._timer_tick:
                 self._arm()
-        bucket.add(waiter)
+        bucket[waiter] = None
         waiter._bucket = bucket
         self._size += 1
         self.awaited += len(waiter._keys)
@@ -113,13 +114,13 @@ class WaitingRoom:
         bucket = waiter._bucket
         if bucket is None:
             return
-        bucket.discard(waiter)
+        bucket.pop(waiter, None)
         waiter._bucket = None
         by_key = self._by_key
         for key in waiter._keys:
             waiters = by_key.get(key)
             if waiters is not None:
-                waiters.discard(waiter)
+                waiters.pop(waiter, None)
                 if not waiters:
                     del by_key[key]
         self.awaited -= len(waiter._keys)
@@ -129,7 +130,7 @@ class WaitingRoom:
     def notify(self, key: Hashable) -> None:
         """Something happened to ``key``: look at its waiters at the end of this loop turn."""
         if key in self._by_key:
-            self._touched.add(key)
+            self._touched[key] = None
             if not self._run_scheduled:
                 self._run_scheduled = True
                 self._scheduler.call_soon(self._run)
@@ -142,13 +143,13 @@ class WaitingRoom:
     def _run(self) -> None:
         self._run_scheduled = False
         touched = self._touched
-        self._touched = set()
+        self._touched = {}
         for key in touched:
             for waiter in tuple(self._by_key.get(key, ())):
                 if waiter._bucket is not None and waiter.try_complete(key):
                     self.leave(waiter)
 
-    def _expire_bucket(self, bucket: set[Waiter]) -> None:
+    def _expire_bucket(self, bucket: dict[Waiter, None]) -> None:
         for waiter in tuple(bucket):
             if waiter._bucket is not None:
                 self.leave(waiter)

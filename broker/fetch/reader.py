@@ -29,7 +29,15 @@ NO_ABORTED: Sequence["AbortedTxn"] = ()
 class FetchOptions:
     """What a Fetch request says for all its partitions."""
 
-    __slots__ = ("asker", "isolation_level", "max_bytes", "min_bytes", "replica_id", "version")
+    __slots__ = (
+        "arriving",
+        "asker",
+        "isolation_level",
+        "max_bytes",
+        "min_bytes",
+        "replica_id",
+        "version",
+    )
 
     def __init__(
         self, version: int, replica_id: int, isolation_level: int, min_bytes: int, max_bytes: int

@@ -41,6 +41,7 @@ class FetchPartition:
         "fetch_offset",
         "index",
         "last_fetched_epoch",
+        "log_start_offset",
         "max_bytes",
         "sent_high_watermark",
         "sent_log_start_offset",
@@ -53,6 +54,7 @@ class FetchPartition:
         self.topic_id = topic_id
         self.index = index
         self.fetch_offset = 0
+        self.log_start_offset = -1  # a follower's
         self.max_bytes = 0
         self.current_leader_epoch = -1
         self.last_fetched_epoch = -1
@@ -82,6 +84,10 @@ class FetchSession:
     def advance(self) -> None:
         self.epoch = 1 if self.epoch == _MAX_EPOCH else self.epoch + 1
 
+    def find(self, topic: str, topic_id: bytes, index: int) -> FetchPartition | None:
+        """What is wanted of a partition, if anything."""
+        return self.partitions.get((topic_id if self.by_id else topic, index))
+
     def move_to_end(self, partition: FetchPartition) -> None:
         """It was in the response: others go first next time, so that none starves."""
         key = (partition.topic_id if self.by_id else partition.topic, partition.index)
@@ -105,6 +111,15 @@ class FetchContext:
     @property
     def session_id(self) -> int:
         return NO_SESSION if self.session is None else self.session.id
+
+    def find(self, topic: str, topic_id: bytes, index: int) -> FetchPartition | None:
+        """What is wanted of a partition, if anything."""
+        if self.session is not None:
+            return self.session.find(topic, topic_id, index)
+        for entry in self.partitions:
+            if entry.index == index and (entry.topic == topic or entry.topic_id == topic_id):
+                return entry
+        return None
 
 
 class FetchSessions:
@@ -223,6 +238,7 @@ def _merge(wanted: Wanted, request: FetchRequest, by_id: bool) -> Wanted:
                 )
                 wanted[key, asked.partition] = entry
             entry.fetch_offset = asked.fetch_offset
+            entry.log_start_offset = asked.log_start_offset
             entry.max_bytes = asked.partition_max_bytes
             entry.current_leader_epoch = asked.current_leader_epoch
             entry.last_fetched_epoch = asked.last_fetched_epoch

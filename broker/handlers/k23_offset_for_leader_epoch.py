@@ -6,6 +6,7 @@ id · v4 flexible. Followers and consumers use it to find out whether their posi
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.fetch.followers import nudge
 from kavka.protocol.errors import KafkaError
 from kavka.protocol.messages.k23_offset_for_leader_epoch import (
     EpochEndOffset,
@@ -25,6 +26,8 @@ KEY = 23
 def handle(
     broker: "Broker", request: "Request", body: OffsetForLeaderEpochRequest
 ) -> OffsetForLeaderEpochResponse:
+    if request.version >= 3 and body.replica_id >= 0:
+        nudge(broker, request)
     any_replica = request.version >= 3 and body.replica_id == DEBUGGING_REPLICA_ID
     response = OffsetForLeaderEpochResponse()
     for topic in body.topics:

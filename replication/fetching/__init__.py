@@ -1,0 +1,1 @@
+"""Following a leader: fetching what it has, and giving up what it has not."""
