@@ -8,6 +8,7 @@ v8 flexible · v9 UNSTABLE and KIP-848 codes.
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import Operation, Resource, denied_among, is_allowed
 from kavka.broker.groups import legacy_offsets
 from kavka.broker.groups.offset_keeper import Commit, Results
 from kavka.broker.groups.offsets import NO_EXPIRY, CommittedOffset
@@ -34,16 +35,24 @@ _NEVER = 2**63 - 1  # as late as a record can say
 def handle(
     broker: "Broker", request: "Request", body: OffsetCommitRequest
 ) -> OffsetCommitResponse | Pending:
+    if not is_allowed(broker, request, Operation.READ, Resource.GROUP, body.group_id):
+        refused = ErrorCode.GROUP_AUTHORIZATION_FAILED
+        return _response(body, {partition: refused for partition, _ in _partitions(body)})
+    denied = denied_among(
+        broker, request, Operation.READ, Resource.TOPIC, (topic.name for topic in body.topics)
+    )
     results: Results = {}
     if request.version == 0:
-        return legacy_offsets.answer_later(broker, lambda: _keep_in_store(broker, body))
+        return legacy_offsets.answer_later(broker, lambda: _keep_in_store(broker, body, denied))
     now_ms = broker.clock.wall_ms()
     expiry = NO_EXPIRY
     if body.retention_time_ms != _DEFAULT:
         expiry = min(now_ms + body.retention_time_ms, _NEVER)
     offsets = []
     for partition, asked in _partitions(body):
-        if broker.metadata.has_partition(*partition):
+        if partition.topic in denied:
+            results[partition] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+        elif broker.metadata.has_partition(*partition):
             offsets.append((partition, _value(asked, now_ms, expiry)))
         else:
             results[partition] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -105,10 +114,15 @@ def _response(body: OffsetCommitRequest, results: Results) -> OffsetCommitRespon
     )
 
 
-async def _keep_in_store(broker: "Broker", body: OffsetCommitRequest) -> OffsetCommitResponse:
+async def _keep_in_store(
+    broker: "Broker", body: OffsetCommitRequest, denied: frozenset[str]
+) -> OffsetCommitResponse:
     results: Results = {}
     # Every write takes its time: of two for one partition only the later is done.
     for partition, asked in dict(_partitions(body)).items():
+        if partition.topic in denied:
+            results[partition] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+            continue
         if not broker.metadata.has_partition(*partition):
             results[partition] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             continue

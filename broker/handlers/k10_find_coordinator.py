@@ -7,6 +7,12 @@ flexible · v4 several keys (KIP-699) · v5 TRANSACTION_ABORTABLE (KIP-890) · v
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import (
+    DENIED_BY_RESOURCE,
+    Operation,
+    Resource,
+    denied_among,
+)
 from kavka.broker.groups import internal_topics
 from kavka.broker.groups.ownership import partition_for
 from kavka.protocol.errors import ErrorCode
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 
 KEY = 10
 _TOPICS = {0: GROUP_METADATA_TOPIC, 1: TRANSACTION_STATE_TOPIC}  # by key type
+_RESOURCES = {0: Resource.GROUP, 1: Resource.TRANSACTIONAL_ID}
 _FIRST_WITH_KEYS = 4
 _NOBODY = -1
 
@@ -39,8 +46,17 @@ async def handle(
             for key in keys
         ]
     else:
-        count = await internal_topics.partition_count(broker, topic) if keys else None
-        found = [_find(broker, request.listener, topic, count, key) for key in keys]
+        resource = _RESOURCES[body.key_type]
+        denied = denied_among(broker, request, Operation.DESCRIBE, resource, keys)
+        count = None
+        if len(denied) < len(set(keys)):
+            count = await internal_topics.partition_count(broker, topic)
+        found = [
+            _error(key, DENIED_BY_RESOURCE[resource], "The client may not describe it.")
+            if key in denied
+            else _find(broker, request.listener, topic, count, key)
+            for key in keys
+        ]
     if request.version >= _FIRST_WITH_KEYS:
         return FindCoordinatorResponse(coordinators=found)
     (only,) = found

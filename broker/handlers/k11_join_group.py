@@ -7,8 +7,10 @@ nullable protocol name · v8 reason (KIP-800) · v9 skip_assignment (KIP-814).
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import Operation, Resource, is_allowed
 from kavka.broker.groups.messages import Join, JoinResult
 from kavka.broker.request import Pending
+from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k11_join_group import (
     JoinGroupRequest,
     JoinGroupResponse,
@@ -26,8 +28,15 @@ _FIRST_WITH_NULLABLE_PROTOCOL = 7
 _FIRST_WITH_SKIP_ASSIGNMENT = 9
 
 
-def handle(broker: "Broker", request: "Request", body: JoinGroupRequest) -> Pending:
+def handle(
+    broker: "Broker", request: "Request", body: JoinGroupRequest
+) -> JoinGroupResponse | Pending:
     version = request.version
+    if not is_allowed(broker, request, Operation.READ, Resource.GROUP, body.group_id):
+        return JoinGroupResponse(
+            error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED,
+            protocol_name=None if version >= _FIRST_WITH_NULLABLE_PROTOCOL else "",
+        )
     pending = Pending()
 
     def joined(result: JoinResult) -> None:

@@ -6,6 +6,7 @@ v0 base · v1 throttle · v2 throttle after the response · v3 several members, 
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import Operation, Resource, is_allowed
 from kavka.broker.groups.messages import Leave
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k13_leave_group import (
@@ -23,6 +24,8 @@ _FIRST_WITH_MEMBERS = 3
 
 
 def handle(broker: "Broker", request: "Request", body: LeaveGroupRequest) -> LeaveGroupResponse:
+    if not is_allowed(broker, request, Operation.READ, Resource.GROUP, body.group_id):
+        return LeaveGroupResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
     if request.version < _FIRST_WITH_MEMBERS:
         error, errors = broker.groups.leave(body.group_id, [Leave(body.member_id)])
         return LeaveGroupResponse(error_code=errors[0] if error is ErrorCode.NONE else error)

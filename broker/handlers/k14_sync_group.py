@@ -6,6 +6,7 @@ v5 protocol type and name, checked (KIP-559).
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import Operation, Resource, is_allowed
 from kavka.broker.groups.messages import Sync, SyncResult
 from kavka.broker.request import Pending
 from kavka.protocol.errors import ErrorCode
@@ -22,6 +23,8 @@ _FIRST_WITH_PROTOCOL = 5
 def handle(
     broker: "Broker", request: "Request", body: SyncGroupRequest
 ) -> SyncGroupResponse | Pending:
+    if not is_allowed(broker, request, Operation.READ, Resource.GROUP, body.group_id):
+        return SyncGroupResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
     if request.version >= _FIRST_WITH_PROTOCOL and (
         body.protocol_type is None or body.protocol_name is None
     ):

@@ -7,6 +7,7 @@ loaded the list comes with COORDINATOR_LOAD_IN_PROGRESS and is incomplete.
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import CLUSTER_NAME, Operation, Resource, would_allow
 from kavka.broker.groups.coordinator import CLASSIC
 from kavka.protocol.messages.k16_list_groups import (
     ListedGroup,
@@ -23,6 +24,13 @@ KEY = 16
 
 def handle(broker: "Broker", request: "Request", body: ListGroupsRequest) -> ListGroupsResponse:
     error, groups = broker.groups.list_groups(body.states_filter, body.types_filter)
+    describe = Operation.DESCRIBE
+    if not would_allow(broker, request, describe, Resource.CLUSTER, CLUSTER_NAME):
+        groups = [
+            group
+            for group in groups
+            if would_allow(broker, request, describe, Resource.GROUP, group.group_id)
+        ]
     return ListGroupsResponse(
         error_code=error,
         groups=[
