@@ -48,6 +48,7 @@ from kavka.storage.index import CorruptIndex
 from kavka.storage.log import Log, SegmentDeletion
 from kavka.storage.log_state import LogState as AnyLog
 from kavka.storage.open_files import OpenFiles
+from kavka.storage.retention import SEGMENTS_AT_ONCE
 from kavka.storage.workers import Workers
 
 if TYPE_CHECKING:
@@ -369,18 +370,20 @@ class Cleaner:
         for number, each in enumerate(list(self._logs)):
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
-            if (
-                each.config.compact
-                and each.offline is None
-                and each.topic_partition not in self._running
-                and self._logs.get(each.topic_partition) is each
-            ):
-                try:
-                    self._logs.remove_segments(each.delete_old_segments(self._clock.wall_ms()))
-                except KafkaError as error:
-                    log.warning(
-                        "Retention check failed: %s partition=%s", error, each.topic_partition
-                    )
+            try:
+                while (
+                    each.config.compact
+                    and each.offline is None
+                    and each.topic_partition not in self._running
+                    and self._logs.get(each.topic_partition) is each
+                ):
+                    gone = each.delete_old_segments(self._clock.wall_ms(), SEGMENTS_AT_ONCE)
+                    if not gone:
+                        break
+                    self._logs.remove_segments(gone)
+                    await asyncio.sleep(0)
+            except KafkaError as error:
+                log.warning("Retention check failed: %s partition=%s", error, each.topic_partition)
 
 
 class _Lane:

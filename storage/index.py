@@ -21,6 +21,7 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from operator import lt
 from typing import Final, NamedTuple
@@ -171,7 +172,7 @@ class _Index:
 
     def rename(self, path: str) -> None:
         """Move the file, if there is one; entries in memory stay."""
-        if self._fs.exists(self.path):
+        with suppress(FileNotFoundError):
             self._fs.rename(self.path, path)
         self.path = path
 

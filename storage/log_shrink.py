@@ -160,10 +160,11 @@ class ShrinkingLog(LogState):
             for deletion in deletions:
                 deletion.run(self._fs)
 
-    def delete_old_segments(self, now_ms: int) -> list[SegmentDeletion]:
+    def delete_old_segments(self, now_ms: int, at_most: int | None = None) -> list[SegmentDeletion]:
         """Take the segments out that retention no longer covers; their files are renamed.
 
-        The caller runs the deletions in a thread after their delay. Raises
+        Renaming takes its time, so who must not stall asks for ``at_most`` so many, and again
+        until there are none. The caller runs the deletions in a thread after their delay. Raises
         KAFKA_STORAGE_ERROR.
         """
         self._require_online()
@@ -176,7 +177,7 @@ class ShrinkingLog(LogState):
             reasons = deletable(self.segments, rules, bounds, now_ms)
         except OSError as error:
             raise self._failed(error, "read") from error
-        return self._delete_first(reasons, now_ms) if reasons else []
+        return self._delete_first(reasons[:at_most], now_ms) if reasons else []
 
     def delete_oldest(self, count: int, reason: str, now_ms: int) -> list[SegmentDeletion]:
         """Take the ``count`` oldest segments out whatever retention says, at most all of them.

@@ -1,7 +1,10 @@
 """Which segments have had their time (log-storage.md §6): pure decisions, no disk, no clock."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+SEGMENTS_AT_ONCE: Final = 4
+"""How many segments are deleted before the event loop gets its turn: 1 to 3 ms of renaming."""
 
 
 class Expirable(Protocol):

@@ -8,6 +8,7 @@ lives in memory while it grows, is written out by the owner, and is rebuilt afte
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import suppress
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -148,7 +149,7 @@ class TransactionIndex:
 
     def rename(self, path: str) -> None:
         """Move the file, if there is one; entries in memory stay."""
-        if self._fs.exists(self.path):
+        with suppress(FileNotFoundError):
             self._fs.rename(self.path, path)
         self.path = path
 

@@ -11,6 +11,7 @@ from kavka.protocol.errors import KafkaError
 from kavka.storage.checkpoints import HIGH_WATERMARKS, LOG_START_OFFSETS, RECOVERY_POINTS
 from kavka.storage.clock import Clock
 from kavka.storage.log_state import LogState
+from kavka.storage.retention import SEGMENTS_AT_ONCE
 
 if TYPE_CHECKING:
     from kavka.storage.manager import LogManager
@@ -89,12 +90,16 @@ class Upkeep:
         for number, each in enumerate([*manager]):
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
-            if each.offline is not None:  # deleted meanwhile, or its disk has failed
-                continue
             if each.config.compact and manager.cleaner is not None:  # which does it in its turn
                 continue
             try:
-                manager.remove_segments(each.delete_old_segments(now_ms))
+                # Offline when it was deleted meanwhile, or its disk has failed.
+                while each.offline is None:
+                    gone = each.delete_old_segments(now_ms, SEGMENTS_AT_ONCE)
+                    if not gone:
+                        break
+                    manager.remove_segments(gone)
+                    await asyncio.sleep(0)
             except KafkaError as error:
                 log.warning("Retention check failed: %s partition=%s", error, each.topic_partition)
 
