@@ -98,6 +98,8 @@ HANDLERS: Final[dict[int, HandlerEntry]] = _table(
     (45, "k45_alter_partition_reassignments", 0, 0),
     (46, "k46_list_partition_reassignments", 0, 0),
     (47, "k47_offset_delete", 0, 0),
+    (48, "k48_describe_client_quotas", 0, 1),
+    (49, "k49_alter_client_quotas", 0, 1),
     (60, "k60_describe_cluster", 0, 1),
     (61, "k61_describe_producers", 0, 0),
     (65, "k65_describe_transactions", 0, 0),
@@ -108,8 +110,6 @@ _KRAFT: Final = "KRaft only; metadata lives in ZooKeeper or the embedded store"
 _FORWARDING: Final = "broker-to-controller forwarding; replicas write to the store themselves"
 
 NOT_SUPPORTED: Final[dict[int, str]] = {
-    48: "client quotas come with the security wave; their keys are not in the 2.3 table",
-    49: "client quotas come with the security wave; their keys are not in the 2.3 table",
     50: "SCRAM users come with the security wave; their keys are not in the 2.3 table",
     51: "SCRAM users come with the security wave; their keys are not in the 2.3 table",
     52: _KRAFT,

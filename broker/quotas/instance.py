@@ -1,75 +1,72 @@
-"""The bandwidth of the instance: each direction for itself, what comes by public listeners twice.
+"""The bandwidth of the instance: each direction for itself; public listeners have a second one.
 
-The share of one broker: of the flavour's bandwidth by the number of live brokers, or as set.
+What comes by a public listener counts for both.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Final
 
 from kavka.broker.quotas.bandwidth import Bandwidth
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from kavka.broker.connection import Connection
 
+_ASK_SECONDS: Final = 1.0  # between two looks at the rates: they follow the live brokers
 
-class Duplex:
-    """A bandwidth in both directions."""
 
-    __slots__ = ("egress", "ingress")
+class _Duplex:
+    """A bandwidth in both directions, for as long as there is a rate."""
 
-    def __init__(self, rate: float, now: float) -> None:
-        self.ingress = Bandwidth(rate, now)
-        self.egress = Bandwidth(rate, now)
+    __slots__ = ("_egress", "_ingress", "_limited")
 
-    def set_rate(self, rate: float) -> None:
-        self.ingress.rate = self.egress.rate = rate
+    def __init__(self) -> None:
+        self._ingress = Bandwidth(1.0, 0.0)
+        self._egress = Bandwidth(1.0, 0.0)
+        self._limited = False
+
+    def set_rate(self, rate: float | None, now: float) -> None:
+        if rate is None:
+            self._limited = False
+        elif self._limited:
+            self._ingress.rate = self._egress.rate = rate
+        else:
+            self._limited = True
+            self._ingress, self._egress = Bandwidth(rate, now), Bandwidth(rate, now)
 
     def take(self, who: int, received: int, sent: int, now: float) -> float:
-        return max(self.ingress.take(who, received, now), self.egress.take(who, sent, now))
+        if not self._limited:
+            return 0.0
+        return max(self._ingress.take(who, received, now), self._egress.take(who, sent, now))
 
 
 class InstanceBandwidth:
-    """What clients may send and get in all, and by public listeners."""
+    """What clients may send and get in all, and by public listeners.
 
-    __slots__ = ("_all", "_public", "_public_listeners")
+    ``rates`` gives both rates in bytes a second and direction, None for no limit.
+    """
 
-    def __init__(self) -> None:
-        self._all: Duplex | None = None
-        self._public: Duplex | None = None
-        self._public_listeners: Collection[str] = frozenset()
+    __slots__ = ("_all", "_asked", "_public", "_public_listeners", "_rates")
 
-    @property
-    def limits_anybody(self) -> bool:
-        return self._all is not None or self._public is not None
-
-    def set(
+    def __init__(
         self,
-        rate: float | None,
-        public_rate: float | None,
-        public_listeners: "Collection[str]",
-        now: float,
+        rates: Callable[[], tuple[float | None, float | None]],
+        public_listeners: Collection[str],
     ) -> None:
-        """Set both rates, in bytes a second and direction; None for no limit."""
-        self._all = _changed(self._all, rate, now)
-        self._public = _changed(self._public, public_rate, now)
-        self._public_listeners = public_listeners
+        self._rates = rates
+        self._public_listeners = frozenset(name.upper() for name in public_listeners)
+        self._all = _Duplex()
+        self._public = _Duplex()
+        self._asked: float | None = None
 
     def take(self, connection: "Connection", received: int, sent: int, now: float) -> float:
         """Count the bytes of a request and its answer; seconds for its connection to wait."""
-        wait = 0.0
+        if self._asked is None or now - self._asked >= _ASK_SECONDS:
+            self._asked = now
+            rate, public_rate = self._rates()
+            self._all.set_rate(rate, now)
+            self._public.set_rate(public_rate, now)
         who = id(connection)  # may be given anew, but a closed one must not be kept
-        if self._all is not None:
-            wait = self._all.take(who, received, sent, now)
-        if self._public is not None and connection.endpoint.name in self._public_listeners:
+        wait = self._all.take(who, received, sent, now)
+        if connection.endpoint.name in self._public_listeners:
             wait = max(wait, self._public.take(who, received, sent, now))
         return wait
-
-
-def _changed(duplex: Duplex | None, rate: float | None, now: float) -> Duplex | None:
-    if rate is None:
-        return None
-    if duplex is None:
-        return Duplex(rate, now)
-    duplex.set_rate(rate)
-    return duplex
