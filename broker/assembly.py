@@ -40,6 +40,7 @@ from kavka.storage.fs import FileSystem
 from kavka.storage.manager import LogManager
 
 if TYPE_CHECKING:
+    from kavka.broker.cluster.peers import Peers
     from kavka.config.broker import BrokerConfig
     from kavka.config.listeners import Endpoint
     from kavka.config.topic import TopicConfig
@@ -65,6 +66,7 @@ class Assembly:
         self.broker = Broker(config, clock)
         self.bound: list[Endpoint] = []  # where it listens, and what clients are told of that
         self.advertised: list[Endpoint] = []
+        self._peers: Peers | None = None  # none of a lone broker
         self.failed = asyncio.Event()  # something without which the broker cannot go on
         # Taken down in the opposite order of building, also when building stops half-way.
         self._teardown = contextlib.AsyncExitStack()
@@ -146,9 +148,16 @@ class Assembly:
 
         await log_manager.start(topic_config)
         broker.waiting = WaitingRoom(clock, broker.loop)
-        broker.replicas = ReplicaManager(
-            broker.node_id, log_manager, broker.metadata, topic_config, broker.waiting, clock
-        )
+        if config.embedded:
+            broker.replicas = ReplicaManager(
+                broker.node_id, log_manager, broker.metadata, topic_config, broker.waiting, clock
+            )
+        else:
+            from kavka.broker.cluster.peers import Peers
+            from kavka.broker.cluster.replication import replicas_of_member
+
+            self._peers = Peers(config, broker.node_id)
+            broker.replicas = replicas_of_member(broker, self._peers, topic_config, self._teardown)
         log_manager.mover.on_moved = broker.replicas.log_moved
         broker.capacity = broker.replicas.capacity = CapacityGuard(
             config, log_manager, self.fs, clock
@@ -195,10 +204,9 @@ class Assembly:
             network.listen()
             return
         from kavka.broker.cluster.membership import Membership
-        from kavka.broker.cluster.peers import Peers
 
-        peers = Peers(self.config, broker.node_id)
-        membership = Membership(broker, peers, registered, fenced, inbox, config_store)
+        assert self._peers is not None
+        membership = Membership(broker, self._peers, registered, fenced, inbox, config_store)
         self._controller(config_store, membership.open_channel)
         self._teardown.push_async_callback(self._stop_serving, network, dispatcher)
         # The controller talks to this broker as soon as it is registered.

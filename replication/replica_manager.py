@@ -46,6 +46,7 @@ from kavka.storage.manager import LogManager
 if TYPE_CHECKING:
     from kavka.replication.fetching.manager import FetcherManager
     from kavka.replication.isr_changes import IsrOutcome, IsrWriter
+    from kavka.replication.throttling import ReplicationThrottle
 
 log = logging.getLogger("kavka.replication")
 
@@ -87,6 +88,8 @@ class ReplicaManager:
         self.controller_epoch = 0
         self.capacity = Capacity()
         """Whether clients may append; the server puts a guard here."""
+        self.leader_throttle: ReplicationThrottle | None = None
+        """Holds back what followers that are not in sync are sent; None for a lone broker."""
         self._logs = logs
         self._metadata = metadata
         self._topic_config = topic_config
