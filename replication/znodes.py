@@ -342,6 +342,24 @@ def encode_partitions(partitions: Iterable[TopicPartition]) -> bytes:
     return _dump({"version": 1, "partitions": [partition._asdict() for partition in partitions]})
 
 
+def encode_log_dir_event(broker_id: int) -> bytes:
+    return _dump({"version": 1, "broker": broker_id, "event": 1})
+
+
+def decode_log_dir_event(path: str, data: bytes) -> int:
+    """The broker one of whose log directories has failed. Raises BadNode."""
+    body = _load(path, data)
+    try:
+        return int(body["broker"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadNode(f"{path} names no broker: {error!r}") from None
+
+
+def encode_reassignment(targets: Mapping[TopicPartition, Sequence[int]]) -> bytes:
+    partitions = [{**tp._asdict(), "replicas": list(target)} for tp, target in targets.items()]
+    return _dump({"version": 1, "partitions": partitions})
+
+
 def decode_reassignment(path: str, data: bytes) -> dict[TopicPartition, tuple[int, ...]]:
     """The partitions of a reassignment and their new replicas. Raises BadNode."""
     body = _load(path, data)

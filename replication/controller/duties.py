@@ -22,8 +22,10 @@ from kavka.replication.controller.cluster import LiveBroker, Partition, Topic
 from kavka.replication.controller.deletion import TopicDeletion
 from kavka.replication.controller.leadership import Leadership
 from kavka.replication.controller.moves import Moves
+from kavka.replication.controller.notices import Notices
 from kavka.replication.controller.operations import ElectionType, Outcome
 from kavka.replication.controller.partition_cap import report_excess
+from kavka.replication.controller.rebalance import Rebalance
 from kavka.replication.controller.term import Term
 from kavka.replication.store.base import Delete, NoNode, WatchEvent
 from kavka.replication.znodes import BadNode
@@ -41,6 +43,8 @@ class Duties:
         self.leadership = Leadership(term)
         self.deletion = TopicDeletion(term, self._send)
         self.moves = Moves(term, self.leadership)
+        self.rebalance = Rebalance(term, self.leadership, self._send)
+        self.notices = Notices(term, self.leadership, self.moves, self._send)
 
     def _send(self, batch: RequestBatch) -> None:
         self._term.send(batch, self.responded)
@@ -57,7 +61,9 @@ class Duties:
         await self._term.read_states([tp for tp, _ in cluster.partitions()])
         await self._mark_deletions()
         batch = self._term.batch()
-        batch.add_metadata()  # brokers must know each other before they follow one another
+        # Brokers must know each other before they follow one another, and one that has just
+        # started must not believe that there are no topics.
+        batch.add_metadata(tp for tp, _ in cluster.partitions())
         self._send(batch)
         alive = [tp for tp, _ in cluster.partitions() if tp.topic not in cluster.deleting]
         for tp in alive:
@@ -70,8 +76,8 @@ class Duties:
             await self.moves.finish_if_in_sync(move.partition, batch)
         self._send(batch)
         self.deletion.resume()
-        await self.isr_changed()
-        await self.election_requested()
+        await self.notices.look()
+        self.rebalance.start()
         logger.info(
             "This broker is the controller epoch=%d brokers=%d topics=%d",
             *(self._term.epoch, len(cluster.brokers), len(cluster.topics)),
@@ -155,12 +161,14 @@ class Duties:
     async def _brokers_come(self, brokers: Sequence[LiveBroker]) -> None:
         logger.info("Brokers have come brokers=%s", [broker.id for broker in brokers])
         batch = self._term.batch()
+        others = list(self.cluster.brokers)
         for broker in brokers:
             self._add_broker(broker)
-        batch.add_metadata()
+        batch.add_metadata((), others)
         self._send(batch)
         everything = self._in_use(tp for tp, _ in self.cluster.partitions())
         batch.add_metadata(everything, [broker.id for broker in brokers])
+        self._send(batch)  # before they are told whom to follow
         for broker in brokers:
             for tp in self._in_use(self.cluster.on_broker(broker.id)):
                 batch.add_leader_and_isr([broker.id], tp)
@@ -187,6 +195,7 @@ class Duties:
             logger.warning("A topic has vanished from the metadata store topic=%s", name)
             self.deletion.forget(name)
             self.cluster.forget(name)
+        await self.notices.settle_moves()
         added = await self._add_topics(sorted(names - self.cluster.topics.keys()))
         if not added:
             return
@@ -337,52 +346,7 @@ class Duties:
         batch.add_metadata(failed)
         self._send(batch)
 
-    # -- requests through the store -----------------------------------------------------------
-
-    def _on_isr(self, event: WatchEvent) -> None:
-        self._term.enqueue(self.isr_changed)
-
-    async def isr_changed(self) -> None:
-        """Leaders have changed ISRs: tell everybody, and finish moves that waited for it."""
-        names = await self._store.children(znodes.ISR_CHANGES, self._on_isr)
-        if not names:
-            return
-        paths = [f"{znodes.ISR_CHANGES}/{name}" for name in sorted(names)]
-        changed: dict[TopicPartition, None] = {}
-        for path in paths:
-            data, _ = await self._store.get(path)
-            try:
-                changed.update(dict.fromkeys(znodes.decode_partitions(path, data)))
-            except BadNode as error:
-                logger.error("A notification of ISR changes is ignored error=%s", error)
-        partitions = [tp for tp in self._in_use(changed) if self.cluster.find(tp) is not None]
-        await self._term.read_states(partitions)
-        batch = self._term.batch()
-        batch.add_metadata(partitions)
-        for move in self.moves.under_way(partitions):
-            await self.moves.finish_if_in_sync(move.partition, batch)
-        self._send(batch)
-        await self._term.write([Delete(path) for path in paths])
-
-    def _on_election(self, event: WatchEvent) -> None:
-        self._term.enqueue(self.election_requested)
-
-    async def election_requested(self) -> None:
-        """A tool has asked through the store for preferred leaders."""
-        path = znodes.PREFERRED_ELECTION
-        if await self._store.exists(path, self._on_election) is None:
-            return
-        data, _ = await self._store.get(path)
-        try:
-            partitions = znodes.decode_partitions(path, data)
-        except BadNode as error:
-            logger.error("A request for preferred leaders is ignored error=%s", error)
-            partitions = []
-        outcomes = await self.elect(ElectionType.PREFERRED, partitions)
-        for tp, outcome in outcomes.items():
-            if outcome is not None and outcome.code is not ErrorCode.ELECTION_NOT_NEEDED:
-                logger.warning("No preferred leader partition=%s error=%s", tp, outcome)
-        await self._term.write([Delete(path)])
+    # -- requests of administrators -----------------------------------------------------------
 
     async def elect(
         self, election: ElectionType, partitions: Sequence[TopicPartition] | None
@@ -394,8 +358,6 @@ class Duties:
         outcomes = await self.leadership.elect(election, partitions, batch)
         self._send(batch)
         return outcomes
-
-    # -- requests of administrators -----------------------------------------------------------
 
     async def alter_reassignments(
         self, targets: Mapping[TopicPartition, Sequence[int] | None]

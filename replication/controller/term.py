@@ -72,6 +72,7 @@ class Term:
         self.cluster = Cluster()
         self.channels: dict[int, BrokerChannel] = {}
         self.over = False
+        self._cancel_timer: Callable[[], None] | None = None
         self._epoch_check = Check(znodes.CONTROLLER_EPOCH, epoch_version)
         self._open_channel = open_channel
         self._enqueue = enqueue
@@ -84,9 +85,15 @@ class Term:
     def end(self) -> None:
         """Stop telling anybody anything."""
         self.over = True
+        if self._cancel_timer is not None:
+            self._cancel_timer()
         for channel in self.channels.values():
             channel.close()
         self.channels.clear()
+
+    def when_over(self, cancel_timer: Callable[[], None]) -> None:
+        """Have the one timer of a term cancelled at its end."""
+        self._cancel_timer = cancel_timer
 
     async def told(self) -> None:
         """Wait until all brokers have answered what they were told so far."""
