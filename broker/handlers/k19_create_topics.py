@@ -9,8 +9,17 @@ then the topic is there nevertheless, or soon will be.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.audit import audit_each
+from kavka.broker.authorization import (
+    CLUSTER_NAME,
+    Operation,
+    Resource,
+    denied_among,
+    would_allow,
+)
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k19_create_topics import (
     CreatableTopic,
@@ -36,6 +45,7 @@ async def handle(
     if not broker.controller.active:
         return error_response(ErrorCode.NOT_CONTROLLER, body)
     times = Counter(topic.name for topic in body.topics)
+    denied = _denied(broker, request, times)
     results: dict[int, CreatableTopicResult] = {}
     wanted: dict[int, NewTopic] = {}
     for place, topic in enumerate(body.topics):
@@ -44,6 +54,13 @@ async def handle(
                 name=topic.name,
                 error_code=ErrorCode.INVALID_REQUEST,
                 error_message="Found multiple entries for this topic.",
+            )
+            continue
+        if topic.name in denied:
+            results[place] = CreatableTopicResult(
+                name=topic.name,
+                error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+                error_message="Authorization failed.",
             )
             continue
         try:
@@ -56,8 +73,20 @@ async def handle(
         list(wanted.values()), timeout_ms=body.timeout_ms, validate_only=body.validate_only
     )
     for place, outcome in zip(wanted, created, strict=True):
-        results[place] = _result(broker, outcome, request.version)
-    return CreateTopicsResponse(topics=[results[place] for place in range(len(body.topics))])
+        results[place] = _result(broker, request, outcome)
+    topics = [results[place] for place in range(len(body.topics))]
+    if not body.validate_only:
+        outcomes = ((f"Topic:{topic.name}", topic.error_code) for topic in topics)
+        audit_each(request, "CreateTopics", outcomes)
+    return CreateTopicsResponse(topics=topics)
+
+
+def _denied(broker: "Broker", request: "Request", names: Iterable[str]) -> frozenset[str]:
+    """Those of ``names`` that the client may not create."""
+    create = Operation.CREATE
+    if would_allow(broker, request, create, Resource.CLUSTER, CLUSTER_NAME):
+        return frozenset()
+    return denied_among(broker, request, create, Resource.TOPIC, names)
 
 
 def _new_topic(topic: CreatableTopic, version: int) -> NewTopic:
@@ -79,7 +108,7 @@ def _new_topic(topic: CreatableTopic, version: int) -> NewTopic:
     )
 
 
-def _result(broker: "Broker", outcome: CreatedTopic, version: int) -> CreatableTopicResult:
+def _result(broker: "Broker", request: "Request", outcome: CreatedTopic) -> CreatableTopicResult:
     error = outcome.error
     if error is not None:
         return CreatableTopicResult(
@@ -88,13 +117,22 @@ def _result(broker: "Broker", outcome: CreatedTopic, version: int) -> CreatableT
             error_message=error.message,
             topic_id=outcome.topic_id,
         )
+    name = outcome.name
+    describe_configs = Operation.DESCRIBE_CONFIGS
+    if not would_allow(broker, request, describe_configs, Resource.TOPIC, name):
+        return CreatableTopicResult(
+            name=name,
+            topic_id=outcome.topic_id,
+            topic_config_error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+            configs=None,
+        )
     result = CreatableTopicResult(
-        name=outcome.name,
+        name=name,
         topic_id=outcome.topic_id,
         num_partitions=outcome.partitions,
         replication_factor=outcome.replication_factor,
     )
-    if version >= _CONFIGS_SINCE:
+    if request.version >= _CONFIGS_SINCE:
         result.configs = [
             CreatableTopicConfigs(
                 name=entry.name,

@@ -9,6 +9,8 @@ REQUEST_TIMED_OUT after ``timeout_ms``: then they will go nevertheless.
 
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.audit import audit_each
+from kavka.broker.authorization import Operation, Resource, is_allowed, would_allow
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k20_delete_topics import (
     DeletableTopicResult,
@@ -46,6 +48,10 @@ async def handle(
         else:
             if name in by_name:
                 continue
+            if not is_allowed(broker, request, Operation.DELETE, Resource.TOPIC, name):
+                _hide(broker, request, result, name)
+                results.append(result)
+                continue
             by_name[name] = result
             result.name = name
             result.topic_id = broker.metadata.topic_id(name) or ZERO_UUID
@@ -55,7 +61,22 @@ async def handle(
         if outcome is not None:
             by_name[name].error_code = outcome.code
             by_name[name].error_message = outcome.message
+    audit_each(
+        request,
+        "DeleteTopics",
+        (
+            (f"Topic:{result.name or result.topic_id.hex()}", result.error_code)
+            for result in results
+        ),
+    )
     return DeleteTopicsResponse(responses=results)
+
+
+def _hide(broker: "Broker", request: "Request", result: DeletableTopicResult, name: str) -> None:
+    """Refuse, without giving away the name behind an id to a client that may not know it."""
+    result.error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+    if would_allow(broker, request, Operation.DESCRIBE, Resource.TOPIC, name):
+        result.name = name
 
 
 def _topics(body: DeleteTopicsRequest) -> list[DeleteTopicState]:

@@ -6,6 +6,8 @@ watermark.
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.audit import audit_each
+from kavka.broker.authorization import Operation, Resource, denied_among
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k21_delete_records import (
     DeleteRecordsPartitionResult,
@@ -26,6 +28,9 @@ INVALID_LOW_WATERMARK = -1
 def handle(
     broker: "Broker", request: "Request", body: DeleteRecordsRequest
 ) -> DeleteRecordsResponse:
+    denied = denied_among(
+        broker, request, Operation.DELETE, Resource.TOPIC, (topic.name for topic in body.topics)
+    )
     response = DeleteRecordsResponse()
     for topic in body.topics:
         result = DeleteRecordsTopicResult(name=topic.name)
@@ -34,6 +39,8 @@ def handle(
                 partition_index=asked.partition_index, low_watermark=INVALID_LOW_WATERMARK
             )
             try:
+                if topic.name in denied:
+                    raise KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
                 if topic.name in INTERNAL_TOPICS:
                     raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION)
                 partition = broker.replicas.partition(topic.name, asked.partition_index)
@@ -44,4 +51,13 @@ def handle(
                 answer.error_code = error.code
             result.partitions.append(answer)
         response.topics.append(result)
+    audit_each(
+        request,
+        "DeleteRecords",
+        (
+            (f"Topic:{topic.name}-{answer.partition_index}", answer.error_code)
+            for topic in response.topics
+            for answer in topic.partitions
+        ),
+    )
     return response

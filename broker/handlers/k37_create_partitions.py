@@ -7,6 +7,8 @@ when every added partition has a leader, or REQUEST_TIMED_OUT after ``timeout_ms
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.audit import audit_each
+from kavka.broker.authorization import Operation, Resource, denied_among
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k37_create_partitions import (
     CreatePartitionsRequest,
@@ -28,6 +30,7 @@ async def handle(
     if not broker.controller.active:
         return error_response(ErrorCode.NOT_CONTROLLER, body)
     times = Counter(topic.name for topic in body.topics)
+    denied = denied_among(broker, request, Operation.ALTER, Resource.TOPIC, times)
     wanted = [
         NewPartitions(
             topic.name,
@@ -37,7 +40,7 @@ async def handle(
             else [assignment.broker_ids for assignment in topic.assignments],
         )
         for topic in body.topics
-        if times[topic.name] == 1
+        if times[topic.name] == 1 and topic.name not in denied
     ]
     outcomes = await broker.controller.create_partitions(
         wanted, timeout_ms=body.timeout_ms, validate_only=body.validate_only
@@ -48,11 +51,17 @@ async def handle(
         if count > 1:
             result.error_code = ErrorCode.INVALID_REQUEST
             result.error_message = "Duplicate topic in request."
+        elif name in denied:
+            result.error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+            result.error_message = "Authorization failed."
         else:
             error = outcomes[name]
             if error is not None:
                 result.error_code, result.error_message = error.code, error.message
         results.append(result)
+    if not body.validate_only:
+        told = ((f"Topic:{result.name}", result.error_code) for result in results)
+        audit_each(request, "CreatePartitions", told)
     return CreatePartitionsResponse(results=results)
 
 
