@@ -413,6 +413,9 @@ _OWN_ROWS: Final[tuple[_Row, ...]] = (
     ("instance.flavour", STRING, "none", INSTANCE_FLAVOURS, HIGH, CLUSTER,
      "Size of the instance, by its bandwidth in MB/s: caps its partitions, its clients' "
      "connections and its bandwidth; none is without caps."),
+    ("quota.burst.seconds", DOUBLE, 0.5, None, LOW, FIXED,
+     "Seconds' worth of a producer's or consumer's byte rate that may come at once before it is "
+     "throttled; -1: as much as all samples of the quota window have, as in Kafka."),
     ("instance.bandwidth.bytes", LONG, 0, AT_LEAST_0, HIGH, CLUSTER,
      "Bytes per second that one broker takes from its clients, and as many that it gives them; 0: "
      "the broker's share of instance.flavour, or no limit without one."),

@@ -6,7 +6,7 @@ returned whole, however large, so that a reader always gets on (from Fetch v3; o
 get it cut off).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kavka.broker.authorization import CLUSTER_NAME, Operation, Resource, is_allowed
@@ -19,7 +19,7 @@ from kavka.storage.log import Log
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
-    from kavka.broker.request import Request
+    from kavka.broker.request import Part, Request
     from kavka.protocol.schema import Buffer
     from kavka.storage.txn_index import AbortedTxn
 
@@ -32,6 +32,7 @@ class FetchOptions:
     __slots__ = (
         "arriving",
         "asker",
+        "charge",
         "isolation_level",
         "max_bytes",
         "min_bytes",
@@ -43,6 +44,8 @@ class FetchOptions:
         self, version: int, replica_id: int, isolation_level: int, min_bytes: int, max_bytes: int
     ) -> None:
         self.asker: Request | None = None  # set if there is an authorizer that has to let it read
+        self.charge: Callable[[Sequence[Part]], bool] | None = None
+        """Set if there are quotas: says whether the answer may go out, which then counts."""
         self.version = version
         self.replica_id = replica_id
         self.isolation_level = isolation_level

@@ -181,6 +181,12 @@ class FetchSessions:
         session.last_used = self._clock.monotonic()
         return FetchContext(list(session.partitions.values()), session, incremental=True)
 
+    def give_up(self, context: FetchContext) -> None:
+        """The session that a request has made is not told of: it is closed again."""
+        if context.session is not None:
+            self._drop(context.session.id)
+            context.session = None
+
     def _create(self, wanted: Wanted, *, by_id: bool, privileged: bool) -> FetchSession | None:
         now = self._clock.monotonic()
         size = len(wanted)

@@ -64,12 +64,14 @@ def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | Pe
     )
     if broker.authorizer is not None:
         options.asker = request
+    if broker.quotas is not None:
+        broker.quotas.prepare_fetch(request, options)
     reads = read_partitions(broker, context.partitions, options)
     options.arriving = False
     if (
         body.max_wait_ms > 0
         and reads
-        and _must_wait(reads, body.min_bytes)
+        and _must_wait(reads, options.min_bytes)
         and broker.waiting.awaited + len(reads) <= AWAITED_PARTITIONS_MAX
     ):
         return _park(broker, request, context, options, reads, body.max_wait_ms)
@@ -77,7 +79,7 @@ def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | Pe
         pending = Pending(exclusive=options.magic < 2)
         _respond_later(broker, context, options, reads, pending)
         return pending
-    return _respond(context, options, reads)
+    return _respond(broker, context, options, reads)
 
 
 def _limit(body: FetchRequest, version: int) -> int:
@@ -160,7 +162,7 @@ class FetchWaiter(Waiter):
         if _needs_a_thread(reads, self._options):
             _respond_later(self._broker, self._context, self._options, reads, self._pending)
         else:
-            self._pending.complete(_respond(self._context, self._options, reads))
+            self._pending.complete(_respond(self._broker, self._context, self._options, reads))
 
 
 def _needs_a_thread(reads: list[PartitionRead], options: FetchOptions) -> bool:
@@ -192,20 +194,35 @@ def _respond_later(
         except Exception as error:
             pending.fail(error)
         else:
-            pending.complete(_respond(context, options, ready))
+            pending.complete(_respond(broker, context, options, ready))
 
     broker.loop.create_task(run())
 
 
-def _respond(context: FetchContext, options: FetchOptions, reads: list[PartitionRead]) -> Raw:
+def _respond(
+    broker: "Broker", context: FetchContext, options: FetchOptions, reads: list[PartitionRead]
+) -> Raw:
     session = context.session
+    if context.incremental:
+        reads = [read for read in reads if read.has_news]
+    parts = write_response(
+        options.version, ErrorCode.NONE, context.session_id, runs_of_topics(reads)
+    )
+    if options.charge is not None and not options.charge(parts):
+        return _throttled(broker, context, options)
     if session is not None:
-        if context.incremental:
-            reads = [read for read in reads if read.has_news]
         for read in reads:
             read.mark_sent()
             if read.size:
                 session.move_to_end(read.entry)
-    return Raw(
-        write_response(options.version, ErrorCode.NONE, context.session_id, runs_of_topics(reads))
-    )
+    return Raw(parts)
+
+
+def _throttled(broker: "Broker", context: FetchContext, options: FetchOptions) -> Raw:
+    """The empty answer to a reader that is over its quota: it knows no more than before.
+
+    One that wanted a new session gets none, and will ask for everything again.
+    """
+    if not context.incremental:
+        broker.fetch_sessions.give_up(context)
+    return Raw(write_response(options.version, ErrorCode.NONE, context.session_id, ()))

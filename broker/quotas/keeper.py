@@ -136,9 +136,11 @@ class QuotaKeeper:
             from kavka.broker.quotas.quotas import Quotas
 
             producer, consumer = self._defaults()
+            burst = self._config.get_float("quota.burst.seconds")
             self._quotas = Quotas(
                 self._broker.clock,
                 self._window(),
+                burst=burst if burst >= 0 else None,
                 producer_default=producer,
                 consumer_default=consumer,
             )

@@ -6,10 +6,12 @@ over a quota gets the answer at once with the time to wait in it, and for that t
 read from the connection (KIP-219).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kavka.broker.quotas.answers import MS_MAX, with_throttle
+from kavka.broker.quotas.bytes import ByteRate
 from kavka.broker.quotas.entities import (
     CONSUMER_BYTE_RATE,
     CONTROLLER_MUTATION_RATE,
@@ -25,8 +27,9 @@ from kavka.protocol.headers import PRODUCE
 from kavka.replication.rate import Rate
 
 if TYPE_CHECKING:
+    from kavka.broker.fetch.reader import FetchOptions
     from kavka.broker.quotas.instance import InstanceBandwidth
-    from kavka.broker.request import Request, Response
+    from kavka.broker.request import Part, Request, Response
     from kavka.storage.clock import Clock
 
 EXEMPT: Final = frozenset((4, 5, 6, 7, 17, 27, 36))
@@ -46,14 +49,21 @@ class Quotas:
         clock: "Clock",
         window: Window,
         *,
+        burst: float | None = None,
         producer_default: float | None = None,
         consumer_default: float | None = None,
     ) -> None:
-        """The defaults are in bytes a second, for clients without a quota in the store."""
+        """The defaults are in bytes a second, for clients without a quota in the store.
+
+        ``burst`` is how many seconds' worth of bytes may be moved at once; None for as many as the
+        window has.
+        """
         self._clock = clock
         self._window = window
-        self.producing = ClientQuota[Rate](window.rate, window, producer_default)
-        self.consuming = ClientQuota[Rate](window.rate, window, consumer_default)
+        self._burst = burst
+        byte_rate = partial(ByteRate, window, burst)
+        self.producing = ClientQuota[ByteRate](byte_rate, window, producer_default)
+        self.consuming = ClientQuota[ByteRate](byte_rate, window, consumer_default)
         self.requesting = ClientQuota[Rate](window.rate, window)
         self.mutating = ClientQuota[TokenBucket](lambda now: TokenBucket(window, now), window)
         self.instance: InstanceBandwidth | None = None
@@ -105,9 +115,7 @@ class Quotas:
         if request.key == PRODUCE and self.producing.limits_anybody:
             meter = self.producing.meter(connection.principal, request.client_id, now)
             if meter is not None:
-                rate = meter.counted.by
-                rate.record(request.size, now)
-                wait = max(wait, rate.excess(meter.limit, now))
+                wait = max(wait, meter.counted.by.count(request.size, meter.limit, now))
         if self._timing:
             self._count_time(request, now)
             wait = max(wait, self._over_time(request, now))
@@ -135,45 +143,38 @@ class Quotas:
 
     # -- Fetch ----------------------------------------------------------------------------------
 
-    def fetch_bytes_max(self, request: "Request") -> int | None:
-        """Most bytes that a Fetch may answer with: what the quota allows in a whole window. More
-        would be over the quota even after a long silence. None for no limit.
-        """
-        meter = self._consumer(request)
-        return None if meter is None else max(int(meter.limit * self._window.burst), 0)
+    def prepare_fetch(self, request: "Request", options: "FetchOptions") -> None:
+        """Let a Fetch be counted before it is answered, and answer no more at once than passes.
 
-    def fetch(self, request: "Request", size: int) -> bool:
-        """Count ``size`` bytes of records to be answered; False when they must not be.
-
-        Then nothing is counted and the answer has to be an empty one. What is over the quota all
-        by itself (one batch is always answered whole) passes when nothing else is in the window:
-        otherwise its reader would never get on.
+        A replica's is exempt.
         """
         if not _is_known(request):
-            return True
+            return
+        if options.replica_id >= 0:
+            request.throttle = FREE
+            return
+        meter = self._consumer(request)
+        if meter is not None:
+            # Kafka allows what the limit gives in a whole window (KAFKA-9677): more would be too
+            # much even after a long silence. A share of that makes for an even flow.
+            seconds = self._window.burst if self._burst is None else self._window.seconds
+            options.max_bytes = min(options.max_bytes, max(int(meter.limit * seconds), 0))
+            options.min_bytes = min(options.min_bytes, options.max_bytes)
+        options.charge = partial(self.fetch, request)
+
+    def fetch(self, request: "Request", parts: "Sequence[Part]") -> bool:
+        """Count the answer to a Fetch; False when nothing is counted and it must be empty."""
         now = self._clock.monotonic()
         wait = self._over_time(request, now) if self._timing else 0.0
-        meter = self._consumer(request)
         passes = wait <= 0
-        if meter is not None:
-            rate = meter.counted.by
-            before = rate.total(now)
-            rate.record(size, now)
-            excess = rate.excess(meter.limit, now)
-            if excess > 0 and before > 0:
-                passes = False
-            if not passes:
-                rate.record(-size, now)
-            wait = max(wait, excess)
+        meter = self._consumer(request)
+        if meter is not None and passes:
+            size = bytes_of(parts)
+            passes, wait = meter.counted.by.try_count(size, meter.limit, now)
         request.throttle = max(request.throttle, wait)
         return passes
 
-    def exempt(self, request: "Request") -> None:
-        """The request is a replica's: no quota of clients is for it."""
-        if _is_known(request):
-            request.throttle = FREE
-
-    def _consumer(self, request: "Request") -> Meter[Rate] | None:
+    def _consumer(self, request: "Request") -> Meter[ByteRate] | None:
         if not self.consuming.limits_anybody:
             return None
         now = self._clock.monotonic()
@@ -221,9 +222,12 @@ def size_of(response: "Response") -> int:
     """Bytes of an answer that is ready; the small others do not count."""
     if isinstance(response, bytes):
         return len(response)
-    if isinstance(response, Raw):
-        return sum(
-            len(part) if isinstance(part, bytes | bytearray | memoryview) else part.size
-            for part in response.parts
-        )
-    return 0
+    return bytes_of(response.parts) if isinstance(response, Raw) else 0
+
+
+def bytes_of(parts: "Sequence[Part]") -> int:
+    """Bytes in memory and in slices of files."""
+    return sum(
+        len(part) if isinstance(part, bytes | bytearray | memoryview) else part.size
+        for part in parts
+    )
