@@ -45,6 +45,7 @@ class BrokerConfig:
     """
 
     __slots__ = (
+        "_replaced",
         "_subscribers",
         "_values",
         "defaults",
@@ -61,6 +62,7 @@ class BrokerConfig:
         if not self.static.get("zookeeper.connect"):
             self.defaults.update(_ALONE)
         self._subscribers: list[tuple[frozenset[str], Listener]] = []
+        self._replaced: list[Callable[[], None]] = []
         self._values = self._parsed({})
         checks.check(self)
 
@@ -289,6 +291,10 @@ class BrokerConfig:
         """
         self._subscribers.append((frozenset(names), callback))
 
+    def on_replaced(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when dynamic settings were written, be it to the values they had."""
+        self._replaced.append(callback)
+
     def set_dynamic_default(self, overrides: Mapping[str, str]) -> None:
         """Replace the cluster's dynamic default by what the metadata store now holds."""
         self._replace_dynamic(overrides, self.dynamic_broker)
@@ -300,7 +306,8 @@ class BrokerConfig:
     def with_dynamic(self, default: Mapping[str, str], broker: Mapping[str, str]) -> "BrokerConfig":
         """A copy whose dynamic layers are these. Raises ConfigError where they do not fit."""
         copy = object.__new__(BrokerConfig)
-        copy.static, copy.defaults, copy._subscribers = self.static, self.defaults, []
+        copy.static, copy.defaults = self.static, self.defaults
+        copy._subscribers, copy._replaced = [], []
         copy.dynamic_default, copy.dynamic_broker = dict(default), dict(broker)
         copy._values = copy._parsed({**_usable(default), **_usable(broker)})
         checks.check(copy)
@@ -327,6 +334,8 @@ class BrokerConfig:
             concerned = frozenset(n for n in changed if n in names or base_name(n) in names)
             if concerned:
                 callback(concerned)
+        for replaced in self._replaced:
+            replaced()
 
 
 def _usable(overrides: Mapping[str, str]) -> dict[str, Value]:

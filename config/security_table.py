@@ -4,9 +4,11 @@ Those that can change while the broker runs do so only per listener, under the p
 ``listener.name.<listener>.`` (KIP-226).
 """
 
+import re
 from typing import Final, TypeAlias
 
 from kavka.config.broker_table import (
+    BOOLEAN,
     BROKER,
     CLASS,
     DOUBLE,
@@ -23,10 +25,12 @@ from kavka.config.broker_table import (
     STRING,
 )
 from kavka.config.option import (
+    AT_LEAST_0,
     AT_LEAST_1,
     ConfigType,
     Dynamic,
     Importance,
+    ListOf,
     OneOf,
     Option,
     Pattern,
@@ -38,6 +42,22 @@ from kavka.config.option import (
 _Row: TypeAlias = tuple[str, ConfigType, Value, Validator | None, Importance, Dynamic, str]
 
 PASSWORD: Final = ConfigType.PASSWORD
+MECHANISMS: Final = ListOf("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+PASSWORD_MECHANISMS: Final = OneOf("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_OAUTH_CLASSES: Final = "org.apache.kafka.common.security.oauthbearer"
+SIGNED_TOKENS: Final = (
+    f"{_OAUTH_CLASSES}.OAuthBearerValidatorCallbackHandler",
+    f"{_OAUTH_CLASSES}.secured.OAuthBearerValidatorCallbackHandler",
+)
+UNSECURED_TOKENS: Final = (
+    f"{_OAUTH_CLASSES}.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler"
+)
+TOKEN_VALIDATORS: Final = Pattern(
+    "|".join(re.escape(name) for name in ("", *SIGNED_TOKENS, UNSECURED_TOKENS)),
+    "empty, or Kafka's class that checks OAUTHBEARER tokens",
+    "this broker cannot load Java classes, but it checks tokens as Kafka's own classes do: set "
+    f"{{name}} to {SIGNED_TOKENS[0]}, or leave it unset",
+)
 TRUE_OR_FALSE: Final = Pattern("(?i:true|false)", "true or false", "it must be true or false")
 
 # fmt: off
@@ -59,8 +79,8 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "Format of the trust store."),
     ("ssl.client.auth", STRING, "none", OneOf("required", "requested", "none"), MEDIUM, BROKER,
      "Whether clients must show a certificate."),
-    ("ssl.enabled.protocols", LIST, ("TLSv1.2", "TLSv1.1", "TLSv1"), None, MEDIUM, BROKER,
-     "TLS versions that are accepted."),
+    ("ssl.enabled.protocols", LIST, ("TLSv1.2", "TLSv1.3"), None, MEDIUM, BROKER,
+     "TLS versions that are accepted: TLSv1.2, TLSv1.3; older ones never are."),
     ("ssl.protocol", STRING, "TLS", None, MEDIUM, BROKER,
      "Kind of the TLS context."),
     ("ssl.cipher.suites", LIST, (), None, MEDIUM, BROKER,
@@ -71,10 +91,12 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "Rules that make a user name out of a certificate's distinguished name (KIP-371)."),
 
     # SASL
-    ("sasl.enabled.mechanisms", LIST, ("GSSAPI",), None, MEDIUM, BROKER,
+    ("sasl.enabled.mechanisms", LIST, ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), MECHANISMS,
+     MEDIUM, BROKER,
      "SASL mechanisms that are offered."),
-    ("sasl.mechanism.inter.broker.protocol", STRING, "GSSAPI", None, MEDIUM, BROKER,
-     "SASL mechanism between brokers."),
+    ("sasl.mechanism.inter.broker.protocol", STRING, "SCRAM-SHA-512", PASSWORD_MECHANISMS, MEDIUM,
+     BROKER,
+     "SASL mechanism between brokers; name and password come from the mechanism's JAAS line."),
     ("sasl.jaas.config", PASSWORD, None, None, MEDIUM, BROKER,
      "Users of a mechanism and the broker's own, in the form of a JAAS line."),
     ("connections.max.reauth.ms", LONG, 0, None, MEDIUM, FIXED,
@@ -93,8 +115,9 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "Plug-in that makes principals."),
     ("sasl.client.callback.handler.class", CLASS, None, NO_JAVA_CLASS, MEDIUM, FIXED,
      "Plug-in for SASL towards other brokers."),
-    ("sasl.server.callback.handler.class", CLASS, None, NO_JAVA_CLASS, MEDIUM, FIXED,
-     "Plug-in for SASL of clients."),
+    ("sasl.server.callback.handler.class", CLASS, None, TOKEN_VALIDATORS, MEDIUM, FIXED,
+     "How tokens of OAUTHBEARER are checked: by the name of Kafka's class that checks signed ones, "
+     "or of that for unsecured ones, which anybody can make: for tests alone."),
     ("sasl.login.callback.handler.class", CLASS, None, NO_JAVA_CLASS, MEDIUM, FIXED,
      "Plug-in for the broker's own login."),
     ("sasl.login.class", CLASS, None, NO_JAVA_CLASS, MEDIUM, FIXED,
@@ -131,6 +154,42 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "Whether a resource without ACLs is open to everybody."),
 )
 
+_OAUTH_ROWS: Final[tuple[_Row, ...]] = (
+    ("sasl.oauthbearer.jwks.endpoint.url", STRING, None, None, MEDIUM, FIXED,
+     "Where the public keys are that tokens are checked with: file:// or https:// and the rest of "
+     "the address of a JWKS document."),
+    ("sasl.oauthbearer.jwks.endpoint.refresh.ms", LONG, 3600000, AT_LEAST_1, LOW, FIXED,
+     "How often that document is read."),
+    ("sasl.oauthbearer.jwks.endpoint.retry.backoff.ms", LONG, 100, AT_LEAST_1, LOW, FIXED,
+     "Least time until a token with an unknown key may have it read again."),
+    ("sasl.oauthbearer.expected.audience", LIST, (), None, LOW, FIXED,
+     "Audiences one of which a token must be for; empty: any."),
+    ("sasl.oauthbearer.expected.issuer", STRING, None, None, LOW, FIXED,
+     "Who must have issued a token; unset: anybody whose key is known."),
+    ("sasl.oauthbearer.sub.claim.name", STRING, "sub", None, LOW, FIXED,
+     "The claim of a token that names the user."),
+    ("sasl.oauthbearer.scope.claim.name", STRING, "scope", None, LOW, FIXED,
+     "The claim of a token that lists its scopes."),
+    ("sasl.oauthbearer.clock.skew.seconds", INT, 30, AT_LEAST_0, LOW, FIXED,
+     "How far the clocks of issuer and broker may be apart."),
+)
+
+_OWN_ROWS: Final[tuple[_Row, ...]] = (
+    ("sasl.plain.stored.users", BOOLEAN, True, None, MEDIUM, FIXED,
+     "Whether PLAIN also lets users of the metadata store in (those of kafka-configs and kavka "
+     "users), not only those of the JAAS line."),
+)
+
+# Keys and certificates as PEM text (KIP-651).
+_PEM_ROWS: Final[tuple[_Row, ...]] = (
+    ("ssl.keystore.key", PASSWORD, None, None, MEDIUM, BROKER,
+     "The broker's private key as PEM text; ssl.key.password opens it when it is encrypted."),
+    ("ssl.keystore.certificate.chain", PASSWORD, None, None, MEDIUM, BROKER,
+     "Certificate of that key as PEM text, followed by those that issued it."),
+    ("ssl.truststore.certificates", PASSWORD, None, None, MEDIUM, BROKER,
+     "Certificates that are trusted as PEM text."),
+)
+
 # Java's own security machinery and Kerberos.
 _INEFFECTIVE_ROWS: Final[tuple[_Row, ...]] = (
     ("ssl.provider", STRING, None, None, MEDIUM, BROKER,
@@ -158,6 +217,9 @@ _INEFFECTIVE_ROWS: Final[tuple[_Row, ...]] = (
 
 OPTIONS: Final[tuple[Option, ...]] = (
     *(Option(*row) for row in _ROWS),
+    *(Option(*row, since="2.7") for row in _PEM_ROWS),
+    *(Option(*row, since="3.1") for row in _OAUTH_ROWS),
+    *(Option(*row, since="kavka") for row in _OWN_ROWS),
     *(Option(*row, effective=False) for row in _INEFFECTIVE_ROWS),
 )
 """The static table of TLS, SASL, tokens and stored passwords."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from kavka.broker.answering import TURN
 from kavka.broker.connection import Connection
 from kavka.broker.security.tls.failures import foreign_bytes, handshake_failure, session_failure
+from kavka.broker.security.tls.principal import NoPrincipal
 from kavka.broker.security.tls.stream import TlsOutput, TlsStream
 
 if TYPE_CHECKING:
@@ -105,7 +106,11 @@ class TlsConnection(Connection):
             return
         self.active = self._hub.now
         if done:
-            self._shaken(stream)
+            try:
+                self._shaken(stream)
+            except NoPrincipal as error:
+                self.handshake_failed(str(error))
+                return
         if stream.backlog:
             self._send()
         if not self.closed:
@@ -191,9 +196,7 @@ class TlsConnection(Connection):
                 self._on_readable()
 
     def _holds_requests(self) -> bool:
-        return super()._holds_requests() or (
-            self._stream is not None and self._stream.undelivered
-        )
+        return super()._holds_requests() or (self._stream is not None and self._stream.undelivered)
 
     # -- the end ---------------------------------------------------------------------------
 

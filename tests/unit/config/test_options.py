@@ -36,8 +36,11 @@ OTHER_DEFAULTS = {
     "max.connections.per.ip": "200",
     "message.max.bytes": "10485760",
     "num.partitions": "3",
+    "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",  # GSSAPI is not offered
     "sasl.kerberos.ticket.renew.window.factor": "0.8",  # the page writes 0.80
     "sasl.login.refresh.window.factor": "0.8",
+    "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512",
+    "ssl.enabled.protocols": "TLSv1.2,TLSv1.3",
     "zookeeper.connect": "null",  # required by Kafka
 }
 OTHER_TOPIC_DEFAULTS = {"max.message.bytes": "10485760", "retention.ms": "259200000"}
@@ -54,8 +57,10 @@ NARROWER = {
     "principal.builder.class",
     "replica.socket.receive.buffer.bytes",
     "sasl.client.callback.handler.class",
+    "sasl.enabled.mechanisms",
     "sasl.login.callback.handler.class",
     "sasl.login.class",
+    "sasl.mechanism.inter.broker.protocol",
     "sasl.server.callback.handler.class",
     "security.inter.broker.protocol",
     "socket.receive.buffer.bytes",
@@ -65,9 +70,13 @@ LATER_OR_OWN = {
     "allow.everyone.if.no.acl.found",
     "allowed.principals",
     "compatibility",
+    "instance.bandwidth.bytes",
     "instance.flavour",
     "log.level",
     "profile",
+    "public.bandwidth.mbits",
+    "public.listeners",
+    "quota.burst.seconds",
     "source.allow",
     "source.deny",
     "source.rule.sets",
@@ -76,6 +85,18 @@ LATER_OR_OWN = {
     "capacity.budget.bytes",
     "log.message.timestamp.after.max.ms",
     "log.message.timestamp.before.max.ms",
+    "sasl.oauthbearer.clock.skew.seconds",
+    "sasl.oauthbearer.expected.audience",
+    "sasl.oauthbearer.expected.issuer",
+    "sasl.oauthbearer.jwks.endpoint.refresh.ms",
+    "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms",
+    "sasl.oauthbearer.jwks.endpoint.url",
+    "sasl.oauthbearer.scope.claim.name",
+    "sasl.oauthbearer.sub.claim.name",
+    "sasl.plain.stored.users",
+    "ssl.keystore.certificate.chain",
+    "ssl.keystore.key",
+    "ssl.truststore.certificates",
     "super.users",
 }
 
