@@ -1,0 +1,76 @@
+"""Who may log in to a broker: users, tokens and gates, made when somebody first needs them.
+
+A broker without SASL listeners pays for none of it: it only notes what the metadata store tells
+of users, unread.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from kavka.broker.connection import Connection
+    from kavka.broker.context import Broker
+    from kavka.broker.hub import Service
+    from kavka.broker.security.sasl.gates import SaslGates
+    from kavka.broker.security.tokens import Tokens
+    from kavka.broker.security.users import Users
+    from kavka.config.listeners import Endpoint
+    from kavka.replication.controller.configs import ConfigStore
+
+_SECRET_BYTES: Final = 32
+
+
+class Logins:
+    """The parts that let clients in. One for each broker; owned by the event loop."""
+
+    def __init__(self, broker: "Broker", dispatcher: "Service") -> None:
+        self._broker = broker
+        self._dispatcher = dispatcher
+        self._nodes: dict[str, Mapping[str, str]] | None = {}  # until somebody reads them
+        self._users: Users | None = None
+        self._gates: SaslGates | None = None
+        self.tokens: Tokens | None = None
+        """Delegation tokens; None where no master key is set, so that there are none."""
+
+    def follow(self, store: "ConfigStore") -> None:
+        """Hear of users from now on; to be called before ``store`` starts."""
+        store.subscribe("users", self._user_changed)
+
+    @property
+    def users(self) -> "Users":
+        """The users of the metadata store."""
+        if self._users is None:
+            from kavka.broker.security.users import Users
+
+            self._users = Users(os.urandom(_SECRET_BYTES))
+            nodes, self._nodes = self._nodes or {}, None
+            for node, overrides in nodes.items():
+                self._users.entity_changed(node, overrides)
+        return self._users
+
+    def gate(self, connection: "Connection") -> "Service":
+        """What serves a connection of a SASL listener until it is authenticated."""
+        return self._made_gates()(connection)
+
+    def prepare(self, endpoint: "Endpoint") -> None:
+        """Read the settings of a SASL listener. Raises ConfigError."""
+        self._made_gates().prepare(endpoint)
+
+    def close(self) -> None:
+        """Let threads and timers go."""
+        if self._gates is not None:
+            self._gates.close()
+
+    def _made_gates(self) -> "SaslGates":
+        if self._gates is None:
+            from kavka.broker.security.sasl.gates import SaslGates
+
+            self._gates = SaslGates(self._broker, self._dispatcher, self.users, lambda: self.tokens)
+        return self._gates
+
+    def _user_changed(self, node: str, overrides: Mapping[str, str]) -> None:
+        if self._users is not None:
+            self._users.entity_changed(node, overrides)
+        elif self._nodes is not None:
+            self._nodes[node] = overrides
