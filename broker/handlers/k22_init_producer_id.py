@@ -7,6 +7,13 @@ every request gets a new id with epoch 0, from any broker.
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import (
+    CLUSTER_NAME,
+    Operation,
+    Resource,
+    is_allowed,
+    may_write_somewhere,
+)
 from kavka.broker.transactions.messages import (
     NO_EPOCH,
     NO_PRODUCER_ID,
@@ -32,12 +39,31 @@ _FIRST_WITH_FENCED = 4
 async def handle(
     broker: "Broker", request: "Request", body: InitProducerIdRequest
 ) -> InitProducerIdResponse:
+    refusal = _refusal(broker, request, body.transactional_id)
+    if refusal is not None:
+        return InitProducerIdResponse(error_code=refusal, producer_id=-1, producer_epoch=-1)
     result = await _identify(broker, body)
     return InitProducerIdResponse(
         error_code=fenced_code(result.error, request.version, _FIRST_WITH_FENCED),
         producer_id=result.identity.producer_id,
         producer_epoch=result.identity.epoch,
     )
+
+
+def _refusal(
+    broker: "Broker", request: "Request", transactional_id: str | None
+) -> ErrorCode | None:
+    if transactional_id is not None:
+        if is_allowed(
+            broker, request, Operation.WRITE, Resource.TRANSACTIONAL_ID, transactional_id
+        ):
+            return None
+        return ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    if may_write_somewhere(broker, request) or is_allowed(
+        broker, request, Operation.IDEMPOTENT_WRITE, Resource.CLUSTER, CLUSTER_NAME
+    ):
+        return None
+    return ErrorCode.CLUSTER_AUTHORIZATION_FAILED
 
 
 async def _identify(broker: "Broker", body: InitProducerIdRequest) -> Result:

@@ -9,6 +9,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import (
+    Operation,
+    Resource,
+    denied_among,
+    is_allowed,
+    require_cluster,
+)
 from kavka.broker.request import Pending
 from kavka.broker.transactions.messages import ProducerIdentity
 from kavka.broker.transactions.versions import abortable_code, fenced_code
@@ -49,8 +56,10 @@ def handle(broker: "Broker", request: "Request", body: AddPartitionsToTxnRequest
                 AddPartitionsToTxnResponse(results_by_topic_v3_and_below=_topics(topics, codes))
             )
 
-        _add_for_client(broker, request.version, body, added)
-    elif body.transactions:
+        _add_for_client(broker, request, body, added)
+        return pending
+    require_cluster(broker, request, Operation.CLUSTER_ACTION)
+    if body.transactions:
         _Batch(request.version, body.transactions, pending).run(broker)
     else:
         pending.complete(AddPartitionsToTxnResponse())
@@ -58,15 +67,27 @@ def handle(broker: "Broker", request: "Request", body: AddPartitionsToTxnRequest
 
 
 def _add_for_client(
-    broker: "Broker", version: int, body: AddPartitionsToTxnRequest, done: "Callable[[Codes], None]"
+    broker: "Broker",
+    request: "Request",
+    body: AddPartitionsToTxnRequest,
+    done: "Callable[[Codes], None]",
 ) -> None:
+    version = request.version
     partitions = _partitions(body.v3_and_below_topics)
+    if not is_allowed(
+        *(broker, request, Operation.WRITE, Resource.TRANSACTIONAL_ID),
+        body.v3_and_below_transactional_id,
+    ):
+        done(dict.fromkeys(partitions, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED))
+        return
+    topics = (topic.name for topic in body.v3_and_below_topics)
+    denied = denied_among(broker, request, Operation.WRITE, Resource.TOPIC, topics)
     errors = _unusable(broker, partitions)
     # The coordinators' own topics are not for clients.
     errors |= {
         partition: ErrorCode.TOPIC_AUTHORIZATION_FAILED
         for partition in partitions
-        if partition.topic in INTERNAL_TOPICS
+        if partition.topic in INTERNAL_TOPICS or partition.topic in denied
     }
     if errors:
         done(_none_attempted(partitions, errors))
@@ -180,3 +201,7 @@ def _topics(
         )
         for topic in topics
     ]
+
+
+def error_response(code: ErrorCode, body: AddPartitionsToTxnRequest) -> AddPartitionsToTxnResponse:
+    return AddPartitionsToTxnResponse(error_code=code)

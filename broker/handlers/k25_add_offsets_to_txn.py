@@ -6,6 +6,7 @@ TRANSACTION_ABORTABLE (KIP-890). It adds the group's partition of ``__consumer_o
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import Operation, Resource, require
 from kavka.broker.request import Pending
 from kavka.broker.transactions.messages import ProducerIdentity
 from kavka.broker.transactions.versions import fenced_code
@@ -25,6 +26,8 @@ _FIRST_WITH_FENCED = 2
 
 
 def handle(broker: "Broker", request: "Request", body: AddOffsetsToTxnRequest) -> Pending:
+    require(broker, request, Operation.WRITE, Resource.TRANSACTIONAL_ID, body.transactional_id)
+    require(broker, request, Operation.READ, Resource.GROUP, body.group_id)
     pending = Pending()
 
     def stored(code: ErrorCode) -> None:
@@ -39,3 +42,7 @@ def handle(broker: "Broker", request: "Request", body: AddOffsetsToTxnRequest) -
         stored,
     )
     return pending
+
+
+def error_response(code: ErrorCode, body: AddOffsetsToTxnRequest) -> AddOffsetsToTxnResponse:
+    return AddOffsetsToTxnResponse(error_code=code)

@@ -8,9 +8,11 @@ markers from then on.
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import Operation, Resource, require
 from kavka.broker.request import Pending
 from kavka.broker.transactions.messages import ProducerIdentity, Result
 from kavka.broker.transactions.versions import fenced_code
+from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k26_end_txn import EndTxnRequest, EndTxnResponse
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ _FIRST_WITH_NEW_EPOCH = 5
 
 
 def handle(broker: "Broker", request: "Request", body: EndTxnRequest) -> Pending:
+    require(broker, request, Operation.WRITE, Resource.TRANSACTIONAL_ID, body.transactional_id)
     pending = Pending()
 
     def decided(result: Result) -> None:
@@ -42,3 +45,7 @@ def handle(broker: "Broker", request: "Request", body: EndTxnRequest) -> Pending
         bumping=request.version >= _FIRST_WITH_NEW_EPOCH,
     )
     return pending
+
+
+def error_response(code: ErrorCode, body: EndTxnRequest) -> EndTxnResponse:
+    return EndTxnResponse(error_code=code)

@@ -1,12 +1,19 @@
 """WriteTxnMarkers (27): end transactions on partitions led here.
 
 v0 base · v1 flexible. Sent by transaction coordinators, and by the kafka-transactions tool to
-abort one that nobody will end.
+abort one that nobody will end: its user may alter the cluster, brokers may act for it.
 """
 
 from functools import partial
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import (
+    CLUSTER_NAME,
+    Operation,
+    Resource,
+    require_cluster,
+    would_allow,
+)
 from kavka.broker.request import Pending
 from kavka.broker.transactions.marker_writer import MarkerResults, TxnMarker
 from kavka.protocol.errors import ErrorCode
@@ -30,6 +37,8 @@ KEY = 27
 def handle(
     broker: "Broker", request: "Request", body: WriteTxnMarkersRequest
 ) -> WriteTxnMarkersResponse | Pending:
+    if not would_allow(broker, request, Operation.ALTER, Resource.CLUSTER, CLUSTER_NAME):
+        require_cluster(broker, request, Operation.CLUSTER_ACTION)
     if not body.markers:
         return WriteTxnMarkersResponse()
     writer = broker.transactions.marker_writer
@@ -50,11 +59,7 @@ def handle(
             )
 
     for index, marker in enumerate(body.markers):
-        partitions = [
-            TopicPartition(topic.name, partition)
-            for topic in marker.topics
-            for partition in topic.partition_indexes
-        ]
+        partitions = _partitions(marker)
         if marker.producer_id < 0 or marker.producer_epoch < 0:
             # It would end nothing, and nothing would end what it leaves in the log.
             written(index, dict.fromkeys(partitions, ErrorCode.INVALID_REQUEST))
@@ -72,6 +77,14 @@ def handle(
     return pending
 
 
+def _partitions(marker: WritableTxnMarker) -> list[TopicPartition]:
+    return [
+        TopicPartition(topic.name, partition)
+        for topic in marker.topics
+        for partition in topic.partition_indexes
+    ]
+
+
 def _result(marker: WritableTxnMarker, codes: MarkerResults) -> WritableTxnMarkerResult:
     return WritableTxnMarkerResult(
         producer_id=marker.producer_id,
@@ -87,4 +100,12 @@ def _result(marker: WritableTxnMarker, codes: MarkerResults) -> WritableTxnMarke
             )
             for topic in marker.topics
         ],
+    )
+
+
+def error_response(code: ErrorCode, body: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse:
+    return WriteTxnMarkersResponse(
+        markers=[
+            _result(marker, dict.fromkeys(_partitions(marker), code)) for marker in body.markers
+        ]
     )

@@ -7,6 +7,7 @@ coordinator, after AddOffsetsToTxn to the transaction's.
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import Operation, Resource, denied_among, require
 from kavka.broker.groups.journal import TransactionalProducer, commit_error
 from kavka.broker.groups.offset_keeper import Commit, Results
 from kavka.broker.groups.offsets import CommittedOffset
@@ -34,12 +35,20 @@ _FIRST_WITH_ABORTABLE = 4
 def handle(
     broker: "Broker", request: "Request", body: TxnOffsetCommitRequest
 ) -> TxnOffsetCommitResponse | Pending:
+    require(broker, request, Operation.WRITE, Resource.TRANSACTIONAL_ID, body.transactional_id)
+    require(broker, request, Operation.READ, Resource.GROUP, body.group_id)
+    denied = denied_among(
+        broker, request, Operation.READ, Resource.TOPIC, (topic.name for topic in body.topics)
+    )
     now_ms = broker.clock.wall_ms()
     results: Results = {}
     offsets: list[tuple[TopicPartition, CommittedOffset]] = []
     for topic in body.topics:
         for asked in topic.partitions:
             partition = TopicPartition(topic.name, asked.partition_index)
+            if topic.name in denied:
+                results[partition] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+                continue
             if not broker.metadata.has_partition(*partition):
                 results[partition] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
                 continue
@@ -116,3 +125,12 @@ def _response(body: TxnOffsetCommitRequest, results: Results) -> TxnOffsetCommit
             for topic in body.topics
         ]
     )
+
+
+def error_response(code: ErrorCode, body: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse:
+    partitions = (
+        TopicPartition(topic.name, asked.partition_index)
+        for topic in body.topics
+        for asked in topic.partitions
+    )
+    return _response(body, dict.fromkeys(partitions, code))
