@@ -185,7 +185,7 @@ def _create_first(
 
     async def create() -> None:
         try:
-            failed.extend(await _create(broker, wanted))
+            failed.extend(await _create(broker, request, wanted))
             # What the cache knew may have changed meanwhile.
             topics = broker.metadata.topics
             there = [name for name in known if name in topics]
@@ -200,7 +200,9 @@ def _create_first(
     return pending
 
 
-async def _create(broker: "Broker", names: Sequence[str]) -> list[MetadataResponseTopic]:
+async def _create(
+    broker: "Broker", request: "Request", names: Sequence[str]
+) -> list[MetadataResponseTopic]:
     from kavka.broker.groups.internal_topics import layout
     from kavka.replication.controller.operations import NewTopic
 
@@ -220,7 +222,10 @@ async def _create(broker: "Broker", names: Sequence[str]) -> list[MetadataRespon
         else:
             topics.append(NewTopic(name, ignore_racks=True))
     answers: list[MetadataResponseTopic] = []
-    for created in await broker.controller.create_topics(topics, timeout_ms=0):
+    permit = None
+    if broker.quotas is not None:
+        permit = broker.quotas.mutations(request, strict=False)
+    for created in await broker.controller.create_topics(topics, timeout_ms=0, permit=permit):
         code = created.error.code if created.error is not None else ErrorCode.NONE
         if code in (
             ErrorCode.NONE,

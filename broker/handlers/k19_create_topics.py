@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 KEY: Final = 19
 _DEFAULTS_SINCE: Final = 4
 _CONFIGS_SINCE: Final = 5
+_THROTTLING_ERROR_SINCE: Final = 6
 
 
 async def handle(
@@ -69,8 +70,15 @@ async def handle(
             results[place] = CreatableTopicResult(
                 name=topic.name, error_code=error.code, error_message=error.message
             )
+    permit = None
+    if broker.quotas is not None:
+        strict = request.version >= _THROTTLING_ERROR_SINCE
+        permit = broker.quotas.mutations(request, strict=strict)
     created = await broker.controller.create_topics(
-        list(wanted.values()), timeout_ms=body.timeout_ms, validate_only=body.validate_only
+        list(wanted.values()),
+        timeout_ms=body.timeout_ms,
+        validate_only=body.validate_only,
+        permit=permit,
     )
     for place, outcome in zip(wanted, created, strict=True):
         results[place] = _result(broker, request, outcome)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 KEY: Final = 20
 _DISABLED_SINCE: Final = 3
+_THROTTLING_ERROR_SINCE: Final = 5
 
 
 async def handle(
@@ -56,7 +57,10 @@ async def handle(
             result.name = name
             result.topic_id = broker.metadata.topic_id(name) or ZERO_UUID
         results.append(result)
-    outcomes = await broker.controller.delete_topics(list(by_name), timeout_ms=body.timeout_ms)
+    permitted = list(by_name)
+    if broker.quotas is not None:
+        permitted = _permitted(broker, request, by_name)
+    outcomes = await broker.controller.delete_topics(permitted, timeout_ms=body.timeout_ms)
     for name, outcome in outcomes.items():
         if outcome is not None:
             by_name[name].error_code = outcome.code
@@ -70,6 +74,26 @@ async def handle(
         ),
     )
     return DeleteTopicsResponse(responses=results)
+
+
+def _permitted(
+    broker: "Broker", request: "Request", wanted: Mapping[str, DeletableTopicResult]
+) -> list[str]:
+    """The topics that the client's quota allows to be deleted now; the others fail (KIP-599)."""
+    assert broker.quotas is not None
+    strict = request.version >= _THROTTLING_ERROR_SINCE
+    permit = broker.quotas.mutations(request, strict=strict)
+    permitted: list[str] = []
+    for name, result in wanted.items():
+        topic = broker.metadata.topics.get(name)
+        try:
+            if permit is not None and topic is not None:
+                permit(len(topic.partitions))
+        except KafkaError as error:
+            result.error_code, result.error_message = error.code, error.message
+        else:
+            permitted.append(name)
+    return permitted
 
 
 def _hide(broker: "Broker", request: "Request", result: DeletableTopicResult, name: str) -> None:

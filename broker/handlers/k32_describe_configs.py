@@ -10,6 +10,7 @@ Broker loggers (KIP-412) are younger than 2.3 and hidden when ``compatibility`` 
 from typing import TYPE_CHECKING, Final
 
 from kavka.broker import loggers
+from kavka.broker.authorization import Operation, Resource, require, require_cluster
 from kavka.broker.configs import Entry, ResourceType, Source
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k32_describe_configs import (
@@ -43,8 +44,22 @@ async def handle(
     # As in Kafka, which keeps them in a map: a resource is described once.
     resources = {(r.resource_type, r.resource_name): r for r in body.resources}
     return DescribeConfigsResponse(
-        results=[await _describe(broker, resource, body) for resource in resources.values()]
+        results=[
+            await _describe(broker, request, resource, body) for resource in resources.values()
+        ]
     )
+
+
+def require_for(
+    broker: "Broker", request: "Request", operation: Operation, kind: ResourceType, name: str
+) -> None:
+    """Raise KafkaError unless the client may do it: to the topic, or to the cluster if the
+    resource is a broker.
+    """
+    if kind is ResourceType.TOPIC:
+        require(broker, request, operation, Resource.TOPIC, name)
+    else:
+        require_cluster(broker, request, operation)
 
 
 def is_known_type(broker: "Broker", resource_type: int) -> bool:
@@ -62,10 +77,15 @@ def type_name(resource_type: int) -> str:
 
 
 async def _describe(
-    broker: "Broker", resource: DescribeConfigsResource, body: DescribeConfigsRequest
+    broker: "Broker",
+    request: "Request",
+    resource: DescribeConfigsResource,
+    body: DescribeConfigsRequest,
 ) -> DescribeConfigsResult:
+    kind = ResourceType(resource.resource_type)
     try:
-        entries = await _entries(broker, ResourceType(resource.resource_type), resource)
+        require_for(broker, request, Operation.DESCRIBE_CONFIGS, kind, resource.resource_name)
+        entries = await _entries(broker, kind, resource)
     except KafkaError as error:
         return _failed(resource, error)
     keys = None if resource.configuration_keys is None else set(resource.configuration_keys)

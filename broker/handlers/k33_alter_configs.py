@@ -11,8 +11,10 @@ answer is INVALID_REQUEST.
 
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.audit import audit_each
+from kavka.broker.authorization import Operation
 from kavka.broker.configs import ResourceType, collect
-from kavka.broker.handlers.k32_describe_configs import is_known_type, type_name
+from kavka.broker.handlers.k32_describe_configs import is_known_type, require_for, type_name
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k33_alter_configs import (
     AlterConfigsRequest,
@@ -43,19 +45,32 @@ async def handle(
     modern = request.version >= _MODERN_SINCE
     # Of two changes of one resource the later counts, as in Kafka, which keeps them in a map.
     resources = {(r.resource_type, r.resource_name): r for r in body.resources}
-    return AlterConfigsResponse(
-        responses=[
-            _response(resource, await _alter(broker, resource, body.validate_only, modern))
-            for resource in resources.values()
-        ]
-    )
+    responses = [
+        _response(resource, await _alter(broker, request, resource, body.validate_only, modern))
+        for resource in resources.values()
+    ]
+    if not body.validate_only:
+        audit_each(
+            request,
+            "AlterConfigs",
+            (
+                (f"{type_name(each.resource_type).title()}:{each.resource_name}", each.error_code)
+                for each in responses
+            ),
+        )
+    return AlterConfigsResponse(responses=responses)
 
 
 async def _alter(
-    broker: "Broker", resource: AlterConfigsResource, validate_only: bool, modern: bool
+    broker: "Broker",
+    request: "Request",
+    resource: AlterConfigsResource,
+    validate_only: bool,
+    modern: bool,
 ) -> KafkaError | None:
     try:
         kind = ResourceType(resource.resource_type)
+        require_for(broker, request, Operation.ALTER_CONFIGS, kind, resource.resource_name)
         if kind is ResourceType.BROKER_LOGGER:
             raise KafkaError(
                 ErrorCode.INVALID_REQUEST,

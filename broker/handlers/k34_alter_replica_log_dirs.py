@@ -7,6 +7,8 @@ already succeeds, and calls a move off.
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.audit import audit_each
+from kavka.broker.authorization import Operation, require_cluster
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k34_alter_replica_log_dirs import (
     AlterReplicaLogDirPartitionResult,
@@ -26,6 +28,7 @@ KEY = 34
 def handle(
     broker: "Broker", request: "Request", body: AlterReplicaLogDirsRequest
 ) -> AlterReplicaLogDirsResponse:
+    require_cluster(broker, request, Operation.ALTER)
     response = AlterReplicaLogDirsResponse()
     for directory in body.dirs:
         for topic in directory.topics:
@@ -38,6 +41,11 @@ def handle(
                     )
                 )
             response.results.append(result)
+            told = (
+                (f"Topic:{topic.name}-{answer.partition_index}", answer.error_code)
+                for answer in result.partitions
+            )
+            audit_each(request, "AlterReplicaLogDirs", told)
     return response
 
 
@@ -47,3 +55,21 @@ def _outcome(broker: "Broker", path: str, topic: str, index: int) -> ErrorCode:
     except KafkaError as error:
         return error.code
     return ErrorCode.NONE
+
+
+def error_response(
+    code: ErrorCode, body: AlterReplicaLogDirsRequest
+) -> AlterReplicaLogDirsResponse:
+    return AlterReplicaLogDirsResponse(
+        results=[
+            AlterReplicaLogDirTopicResult(
+                topic_name=topic.name,
+                partitions=[
+                    AlterReplicaLogDirPartitionResult(partition_index=index, error_code=code)
+                    for index in topic.partitions
+                ],
+            )
+            for directory in body.dirs
+            for topic in directory.topics
+        ]
+    )

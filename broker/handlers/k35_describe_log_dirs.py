@@ -6,6 +6,7 @@ bytes of the volume (KIP-827). Sizes are bytes of records, not of reserved block
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import Operation, require_cluster
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k35_describe_log_dirs import (
     DescribeLogDirsPartition,
@@ -25,6 +26,7 @@ KEY = 35
 def handle(
     broker: "Broker", request: "Request", body: DescribeLogDirsRequest
 ) -> DescribeLogDirsResponse:
+    require_cluster(broker, request, Operation.DESCRIBE)
     wanted = None
     if body.topics is not None:
         wanted = {(topic.topic, index) for topic in body.topics for index in topic.partitions}
@@ -66,3 +68,8 @@ def handle(
         result.topics.extend(topics.values())
         response.results.append(result)
     return response
+
+
+def error_response(code: ErrorCode, body: DescribeLogDirsRequest) -> DescribeLogDirsResponse:
+    """Before v3, which has a place for the code, somebody who may not look sees no directories."""
+    return DescribeLogDirsResponse(error_code=code)

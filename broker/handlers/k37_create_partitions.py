@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kavka.broker.request import Request
 
 KEY: Final = 37
+_THROTTLING_ERROR_SINCE: Final = 3
 
 
 async def handle(
@@ -42,8 +43,15 @@ async def handle(
         for topic in body.topics
         if times[topic.name] == 1 and topic.name not in denied
     ]
+    permit = None
+    if broker.quotas is not None:
+        strict = request.version >= _THROTTLING_ERROR_SINCE
+        permit = broker.quotas.mutations(request, strict=strict)
     outcomes = await broker.controller.create_partitions(
-        wanted, timeout_ms=body.timeout_ms, validate_only=body.validate_only
+        wanted,
+        timeout_ms=body.timeout_ms,
+        validate_only=body.validate_only,
+        permit=permit,
     )
     results: list[CreatePartitionsTopicResult] = []
     for name, count in times.items():

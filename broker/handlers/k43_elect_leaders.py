@@ -8,6 +8,8 @@ know: v0 says NONE. When all partitions were asked for, those are left out.
 
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.audit import audit_each
+from kavka.broker.authorization import Operation, require_cluster
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k43_elect_leaders import (
     ElectLeadersRequest,
@@ -29,6 +31,7 @@ _TYPES_SINCE: Final = 1
 async def handle(
     broker: "Broker", request: "Request", body: ElectLeadersRequest
 ) -> ElectLeadersResponse:
+    require_cluster(broker, request, Operation.ALTER)
     if body.election_type not in tuple(ElectionType):
         return error_response(ErrorCode.INVALID_REQUEST, body)
     partitions = _asked_for(body)
@@ -45,6 +48,12 @@ async def handle(
             if request.version < _TYPES_SINCE:
                 code, message = ErrorCode.NONE, None
         _add(topics, tp, code, message)
+    told = (
+        (f"Topic:{topic.topic}-{partition.partition_id}", partition.error_code)
+        for topic in topics.values()
+        for partition in topic.partition_result
+    )
+    audit_each(request, "ElectLeaders", told)
     return ElectLeadersResponse(replica_election_results=list(topics.values()))
 
 

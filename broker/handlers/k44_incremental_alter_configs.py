@@ -10,9 +10,10 @@ of the broker can be changed (KIP-412).
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from kavka.broker import loggers
+from kavka.broker import authorization, loggers
+from kavka.broker.audit import audit_each
 from kavka.broker.configs import Change, Operation, ResourceType
-from kavka.broker.handlers.k32_describe_configs import is_known_type, type_name
+from kavka.broker.handlers.k32_describe_configs import is_known_type, require_for, type_name
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k44_incremental_alter_configs import (
     AlterConfigsResource,
@@ -45,20 +46,34 @@ async def handle(
     modern = request.version >= _MODERN_SINCE
     # Of two changes of one resource the later counts, as in Kafka, which keeps them in a map.
     resources = {(r.resource_type, r.resource_name): r for r in body.resources}
-    return IncrementalAlterConfigsResponse(
-        responses=[
-            _response(resource, await _alter(broker, resource, body.validate_only, modern))
-            for resource in resources.values()
-        ]
-    )
+    responses = [
+        _response(resource, await _alter(broker, request, resource, body.validate_only, modern))
+        for resource in resources.values()
+    ]
+    if not body.validate_only:
+        audit_each(
+            request,
+            "IncrementalAlterConfigs",
+            (
+                (f"{type_name(each.resource_type).title()}:{each.resource_name}", each.error_code)
+                for each in responses
+            ),
+        )
+    return IncrementalAlterConfigsResponse(responses=responses)
 
 
 async def _alter(
-    broker: "Broker", resource: AlterConfigsResource, validate_only: bool, modern: bool
+    broker: "Broker",
+    request: "Request",
+    resource: AlterConfigsResource,
+    validate_only: bool,
+    modern: bool,
 ) -> KafkaError | None:
     changes = [Change(c.name, c.config_operation, c.value) for c in resource.configs]
     try:
         kind = ResourceType(resource.resource_type)
+        alter = authorization.Operation.ALTER_CONFIGS
+        require_for(broker, request, alter, kind, resource.resource_name)
         if kind is ResourceType.BROKER_LOGGER:
             broker.configs.require_this_broker(resource.resource_name)
             _change_loggers(changes, validate_only)

@@ -5,6 +5,8 @@ v0 flexible from the start. The answer says what has been begun; it does not wai
 
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.audit import audit_each
+from kavka.broker.authorization import Operation, require_cluster
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k45_alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -24,12 +26,18 @@ KEY: Final = 45
 async def handle(
     broker: "Broker", request: "Request", body: AlterPartitionReassignmentsRequest
 ) -> AlterPartitionReassignmentsResponse:
+    require_cluster(broker, request, Operation.ALTER)
     targets = {
         TopicPartition(topic.name, partition.partition_index): partition.replicas
         for topic in body.topics
         for partition in topic.partitions
     }
     outcomes = await broker.controller.alter_reassignments(targets)
+    told = (
+        (f"Topic:{tp.topic}-{tp.partition}", ErrorCode.NONE if error is None else error.code)
+        for tp, error in outcomes.items()
+    )
+    audit_each(request, "AlterPartitionReassignments", told)
     topics: dict[str, ReassignableTopicResponse] = {}
     for tp, error in outcomes.items():
         topic = topics.get(tp.topic)

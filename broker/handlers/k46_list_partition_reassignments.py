@@ -6,6 +6,7 @@ for by name.
 
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.authorization import Operation, require_cluster
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k46_list_partition_reassignments import (
     ListPartitionReassignmentsRequest,
@@ -25,6 +26,7 @@ KEY: Final = 46
 async def handle(
     broker: "Broker", request: "Request", body: ListPartitionReassignmentsRequest
 ) -> ListPartitionReassignmentsResponse:
+    require_cluster(broker, request, Operation.DESCRIBE)
     wanted = None
     if body.topics is not None:
         wanted = [

@@ -5,7 +5,8 @@ A partition is described once, however often it is named: see ``k15_describe_gro
 
 from typing import TYPE_CHECKING
 
-from kavka.protocol.errors import KafkaError
+from kavka.broker.authorization import Operation, Resource, denied_among
+from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k61_describe_producers import (
     DescribeProducersRequest,
     DescribeProducersResponse,
@@ -24,12 +25,17 @@ KEY = 61
 def handle(
     broker: "Broker", request: "Request", body: DescribeProducersRequest
 ) -> DescribeProducersResponse:
+    denied = denied_among(
+        broker, request, Operation.READ, Resource.TOPIC, (topic.name for topic in body.topics)
+    )
     response = DescribeProducersResponse()
     for topic in {topic.name: topic for topic in body.topics}.values():
         result = TopicResponse(name=topic.name)
         for index in dict.fromkeys(topic.partition_indexes):
             answer = PartitionResponse(partition_index=index)
             try:
+                if topic.name in denied:
+                    raise KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
                 partition = broker.replicas.partition(topic.name, index)
                 answer.active_producers.extend(
                     ProducerState(

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import Operation, Resource, is_allowed, would_allow
 from kavka.broker.transactions.records import by_topic
+from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k65_describe_transactions import (
     DescribeTransactionsRequest,
     DescribeTransactionsResponse,
@@ -20,9 +22,14 @@ KEY = 65
 def handle(
     broker: "Broker", request: "Request", body: DescribeTransactionsRequest
 ) -> DescribeTransactionsResponse:
+    describe = Operation.DESCRIBE
     response = DescribeTransactionsResponse()
     for transactional_id in body.transactional_ids:
         answer = TransactionState(transactional_id=transactional_id)
+        response.transaction_states.append(answer)
+        if not is_allowed(broker, request, describe, Resource.TRANSACTIONAL_ID, transactional_id):
+            answer.error_code = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+            continue
         answer.error_code, transaction = broker.transactions.describe(transactional_id)
         if transaction is not None:
             image = transaction.current
@@ -34,6 +41,6 @@ def handle(
             answer.topics = [
                 TopicData(topic=topic, partitions=indexes)
                 for topic, indexes in by_topic(transaction.partitions).items()
+                if would_allow(broker, request, describe, Resource.TOPIC, topic)
             ]
-        response.transaction_states.append(answer)
     return response

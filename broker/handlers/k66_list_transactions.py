@@ -5,6 +5,7 @@ v0 base · v1 only transactions that have been running for longer than (KIP-994)
 
 from typing import TYPE_CHECKING
 
+from kavka.broker.authorization import Operation, Resource, would_allow
 from kavka.protocol.messages.k66_list_transactions import (
     ListTransactionsRequest,
     ListTransactionsResponse,
@@ -34,5 +35,12 @@ def handle(
                 transaction_state=transaction.current.state.label,
             )
             for transaction in listing.transactions
+            if would_allow(
+                broker,
+                request,
+                Operation.DESCRIBE,
+                Resource.TRANSACTIONAL_ID,
+                transaction.transactional_id,
+            )
         ],
     )

@@ -60,6 +60,17 @@ class Store:
                 subscriber(name, overrides)
 
 
+def asked(version: int) -> Any:
+    """As much of a request as the handlers touch."""
+    connection = SimpleNamespace(
+        principal="User:ANONYMOUS",
+        client_host="/127.0.0.1",
+        client_id="",
+        endpoint=SimpleNamespace(name="PLAINTEXT"),
+    )
+    return SimpleNamespace(version=version, connection=connection)
+
+
 class Harness:
     """Broker 7 with topics t1 and t2, and its three handlers."""
 
@@ -68,7 +79,7 @@ class Harness:
         self.config = BrokerConfig(static)
         metadata = SimpleNamespace(topics={"t1": None, "t2": None})
         configs = Configs(self.config, 7, metadata, self.store)  # type: ignore[arg-type]
-        self.broker: Any = SimpleNamespace(config=self.config, configs=configs)
+        self.broker: Any = SimpleNamespace(config=self.config, configs=configs, authorizer=None)
 
     def describe(
         self,
@@ -86,7 +97,7 @@ class Harness:
             include_synonyms=synonyms,
             include_documentation=docs,
         )
-        request: Any = SimpleNamespace(version=4)
+        request = asked(4)
         return asyncio.run(k32_describe_configs.handle(self.broker, request, body)).results
 
     def shown(
@@ -118,7 +129,7 @@ class Harness:
             ],
             validate_only=validate_only,
         )
-        request: Any = SimpleNamespace(version=version)
+        request = asked(version)
         (answer,) = asyncio.run(k33_alter_configs.handle(self.broker, request, body)).responses
         assert (answer.resource_type, answer.resource_name) == (kind, name)
         return answer.error_code, answer.error_message
@@ -144,7 +155,7 @@ class Harness:
             ],
             validate_only=validate_only,
         )
-        request: Any = SimpleNamespace(version=version)
+        request = asked(version)
         (answer,) = asyncio.run(
             k44_incremental_alter_configs.handle(self.broker, request, body)
         ).responses
@@ -418,7 +429,7 @@ def test_of_one_resource_twice_the_last_counts(broker: Harness) -> None:
             for value in ("5", "6")
         ]
     )
-    request: Any = SimpleNamespace(version=1)
+    request = asked(1)
     answers = asyncio.run(k33_alter_configs.handle(broker.broker, request, body)).responses
     assert [a.error_code for a in answers] == [0]
     assert broker.overrides() == {"retention.ms": "6"}
