@@ -101,7 +101,7 @@ class Connection(Answering):
         self._filled = 0
         self._in_work: Loan | None = None  # one that the handler being run keeps
         self._swept = _NEW  # what was filled at the last sweep
-        self._receive_into = sock.recv_into
+        self._receive_into: Callable[[memoryview], int] = sock.recv_into
         self._reading = True
         hub.connections.add(self)
         hub.loop.add_reader(sock.fileno(), self._on_readable)
@@ -369,11 +369,8 @@ class Connection(Answering):
         self.proven = True
 
     def _tls_refusal(self) -> str:
-        ports = self._hub.tls_ports()
-        if ports:
-            advice = f"use {'/'.join(map(str, ports))}"
-        else:
-            advice = "use a listener with TLS (9093 or 9095 by default), of which this broker has none"
+        ports = "/".join(map(str, self._hub.tls_ports()))
+        advice = f"use {ports}" if ports else "and no other one of this broker speaks TLS"
         return (
             f"TLS on plaintext port: the peer started a TLS handshake, but this listener speaks "
             f"{self.endpoint.protocol}, {advice}"

@@ -191,9 +191,9 @@ class TlsConnection(Connection):
             return
         super().resume()
         stream = self._stream
-        if stream is not None and not (self.closed or self._closing or self._paused):
-            if stream.buffered:
-                self._on_readable()
+        free = not (self.closed or self._closing or self._paused)
+        if free and stream is not None and stream.buffered:
+            self._on_readable()
 
     def _holds_requests(self) -> bool:
         return super()._holds_requests() or (self._stream is not None and self._stream.undelivered)

@@ -4,8 +4,9 @@ import os
 import ssl
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kavka.broker.security.tls import der, pem, suites
@@ -91,17 +92,17 @@ def options_of(config: "BrokerConfig", listener: str, *, sasl: bool = False) -> 
     """
 
     def text(name: str) -> str | None:
-        value = config.for_listener(listener, name)
+        value = config.listener_value(listener, name)
         assert value is None or isinstance(value, str), name
         return value or None
 
     def members(name: str) -> tuple[str, ...]:
-        value = config.for_listener(listener, name)
+        value = config.listener_value(listener, name)
         assert isinstance(value, tuple), name
         return value
 
     client_auth = text("ssl.client.auth") or "none"
-    if sasl and not config.has_value(f"listener.name.{listener.lower()}.ssl.client.auth"):
+    if sasl and not config.is_set_for_listener(listener, "ssl.client.auth"):
         client_auth = "none"
     return Options(
         key_store=text("ssl.keystore.location"),
@@ -315,8 +316,7 @@ def _secret_file(data: bytes) -> Iterator[str]:
             file.write(data)
         yield path
     finally:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+        Path(path).unlink(missing_ok=True)
 
 
 # -- trust -------------------------------------------------------------------------------------

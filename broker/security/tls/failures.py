@@ -10,8 +10,8 @@ _HTTP: Final = (
 _HANDSHAKE: Final = 0x16  # a TLS record of a handshake
 _ALERT: Final = 0x15
 
-_API_KEYS: Final = range(0, 1000)
-_VERSIONS: Final = range(0, 100)
+_API_KEYS: Final = range(1000)
+_VERSIONS: Final = range(100)
 
 # By OpenSSL's name of the reason. An "alert" is what the peer told us before it left.
 _REASONS: Final = {

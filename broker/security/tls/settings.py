@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kavka.broker.security.tls.connection import TlsConnection
@@ -195,7 +195,7 @@ class Tls:
         self._warn_of_expiry(settings)
 
     def _make(self, endpoint: "Endpoint") -> TlsSettings:
-        parts = self._config.for_listener(endpoint.name, _RULES)
+        parts = self._config.listener_value(endpoint.name, _RULES)
         assert isinstance(parts, tuple)
         rules = PrincipalRules(",".join(parts))  # a list only to 2.3's table of settings
         try:
@@ -207,8 +207,9 @@ class Tls:
         self._settings[settings.endpoint.name] = settings
         self._warn_of_expiry(settings)
 
-    def _options(self, endpoint: "Endpoint") -> Options:
-        return options_of(self._config, endpoint.name, sasl=endpoint.protocol.startswith("SASL_"))
+    def _options(self, endpoint: "Endpoint", config: "BrokerConfig | None" = None) -> Options:
+        sasl = endpoint.protocol.startswith("SASL_")
+        return options_of(config or self._config, endpoint.name, sasl=sasl)
 
     def _warn_of_expiry(self, settings: TlsSettings) -> None:
         expires = settings.expires
@@ -234,7 +235,7 @@ def _stamp(options: Options) -> _Stamp:
     stamps = []
     for path in options.files:
         try:
-            status = os.stat(path)
+            status = Path(path).stat()
         except OSError:
             stamps.append((0, 0, 0))
         else:

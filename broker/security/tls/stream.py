@@ -9,7 +9,8 @@ encrypted and not sent yet is at most one piece of output.
 import contextlib
 import socket
 import ssl
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, cast
 
 from kavka.broker.output import Output, in_memory
 from kavka.broker.request import Disconnect
@@ -97,13 +98,15 @@ class TlsStream:
         if self._ended:
             return 0
         session, incoming = self._ssl, self._incoming
+        # Into a buffer it returns a count, whatever its declaration says.
+        read = cast("Callable[[int, memoryview], int]", session.read)
         data, pos = self._received, 0
         total, size = 0, len(view)
         received = False
         while total < size:
             if incoming.pending or session.pending():
                 try:
-                    count = session.read(size - total, view[total:])  # type: ignore[arg-type]
+                    count = read(size - total, view[total:])
                 except ssl.SSLWantReadError:
                     continue  # part of a record
                 if not count:
