@@ -38,6 +38,8 @@ class GroupState(StrEnum):
     EMPTY = "Empty"
     PREPARING = "PreparingRebalance"
     COMPLETING = "CompletingRebalance"
+    ASSIGNING = "Assigning"  # this and the next one only of the consumer protocol
+    RECONCILING = "Reconciling"
     STABLE = "Stable"
     DEAD = "Dead"
 
