@@ -13,17 +13,19 @@ at or past the recovery point are rebuilt after a crash anyway; an owner that le
 point pass a segment must ``write_out`` and ``sync`` its indexes first. Nothing is preallocated, so
 a full disk shows as ENOSPC in ``write_out`` and never as SIGBUS, and no descriptor stays open.
 
-An index of an old segment is read when it is first asked, and may be dropped from memory again by
-``release``. Not thread-safe, except ``sync``.
+Only the index of a segment that is written to is in memory. An old one is looked up in its file
+(some ten small reads of the page cache, 20–30 µs), so that memory does not grow with the log.
+Not thread-safe, except ``sync``.
 """
 
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from operator import lt
+from struct import Struct
 from typing import Final, NamedTuple
 
 from kavka.storage.fs import FileSystem
@@ -32,8 +34,11 @@ OFFSET_ENTRY_SIZE: Final = 8
 TIME_ENTRY_SIZE: Final = 12
 DEFAULT_MAX_BYTES: Final = 10_485_760  # segment.index.bytes
 
+_BLOCK: Final = 512  # entries read at once at the end of a search in a file
 _MAX_RELATIVE: Final = 0x7FFF_FFFF
 _LOW_WORD: Final = 0xFFFF_FFFF
+_OFFSET_ENTRY: Final = Struct(">ii")
+_TIME_ENTRY: Final = Struct(">qi")
 _SWAP: Final = sys.byteorder == "little"  # the files are big endian
 assert array("q").itemsize == 8 and array("i").itemsize == 4
 
@@ -117,6 +122,41 @@ class _Index:
         self._disk_entries = on_disk
         self._saved = used
         self._loaded = True
+
+    def _search(self, is_right: Callable[[bytes], bool]) -> tuple[bytes, bytes]:
+        """In the file, the last entry left of a border and the first one right of it, or b"".
+
+        ``is_right`` is false for entries up to some point and true from there on; unused (zero)
+        space lies to the right of everything.
+        """
+        size = self._ENTRY_SIZE
+        try:
+            file = self._fs.open(self.path)
+        except FileNotFoundError:
+            return b"", b""
+        try:
+            low, high = 0, self._fs.file_size(file) // size
+            while high - low > _BLOCK:
+                middle = (low + high) // 2
+                entry = self._fs.pread(file, size, middle * size)
+                if is_right(entry) or not any(entry):
+                    high = middle
+                else:
+                    low = middle + 1
+            start = max(low - 1, 0)  # one before the block may be the last one on the left
+            data = self._fs.pread(file, (high + 1 - start) * size, start * size)
+        finally:
+            file.close()
+        whole = len(data) // size
+
+        def at(slot: int) -> bytes:
+            return data[slot * size : slot * size + size]
+
+        found = bisect_left(
+            range(whole), True, key=lambda slot: is_right(at(slot)) or not any(at(slot))
+        )
+        right = at(found) if found < whole else b""
+        return at(found - 1) if found else b"", right if any(right) else b""
 
     def write_out(self) -> bool:
         """Bring the file up to date (no sync); say whether it was not.
@@ -239,7 +279,9 @@ class OffsetIndex(_Index):
     def lookup(self, offset: int) -> OffsetPosition:
         """The largest entry ≤ ``offset``, else (base offset, 0)."""
         if not self._loaded:
-            self._load()
+            relative = offset - self.base_offset
+            left, _ = self._search(lambda entry: _OFFSET_ENTRY.unpack(entry)[0] > relative)
+            return self._decoded(left) if left else OffsetPosition(self.base_offset, 0)
         found = bisect_right(self._entries, (offset - self.base_offset) << 32 | _LOW_WORD)
         return self._entry(found - 1) if found else OffsetPosition(self.base_offset, 0)
 
@@ -250,7 +292,8 @@ class OffsetIndex(_Index):
         aborted transactions are looked for.
         """
         if not self._loaded:
-            self._load()
+            _, right = self._search(lambda entry: _OFFSET_ENTRY.unpack(entry)[1] >= position)
+            return self._decoded(right) if right else None
         found = bisect_left(self._entries, position, key=lambda entry: entry & _LOW_WORD)
         return self._entry(found) if found < len(self._entries) else None
 
@@ -293,6 +336,10 @@ class OffsetIndex(_Index):
             and (not positions or (positions[0] > 0 and positions[-1] < log_size))
         ):
             raise CorruptIndex(f"entries of index {self.path} are not ascending or lie outside")
+
+    def _decoded(self, entry: bytes) -> OffsetPosition:
+        relative, position = _OFFSET_ENTRY.unpack(entry)
+        return OffsetPosition(self.base_offset + relative, position)
 
     def _entry(self, slot: int) -> OffsetPosition:
         entry = self._entries[slot]
@@ -361,12 +408,16 @@ class TimeIndex(_Index):
     def lookup(self, timestamp: int) -> TimestampOffset:
         """The largest entry with a timestamp ≤ ``timestamp``, else (-1, base offset)."""
         if not self._loaded:
-            self._load()
+            left, _ = self._search(lambda entry: _TIME_ENTRY.unpack(entry)[0] > timestamp)
+            return self._decoded(left)
         return self._entry(bisect_right(self._timestamps, timestamp) - 1)
 
     @property
     def last_entry(self) -> TimestampOffset:
         """The last entry, (-1, base offset) without one."""
+        if not self._loaded:
+            left, _ = self._search(lambda _: False)
+            return self._decoded(left)
         return self._entry(len(self) - 1)
 
     def truncate_to(self, offset: int) -> None:
@@ -398,6 +449,12 @@ class TimeIndex(_Index):
             and (not offsets or (offsets[0] >= 0 and self._timestamps[0] >= 0))
         ):
             raise CorruptIndex(f"entries of time index {self.path} are not ascending")
+
+    def _decoded(self, entry: bytes) -> TimestampOffset:
+        if not entry:
+            return TimestampOffset(-1, self.base_offset)
+        timestamp, relative = _TIME_ENTRY.unpack(entry)
+        return TimestampOffset(timestamp, self.base_offset + relative)
 
     def _entry(self, slot: int) -> TimestampOffset:
         if slot < 0:

@@ -220,7 +220,7 @@ class LogState:
         except OSError as error:
             self._take_back(segment)
             raise self._failed(error, "begin a new segment of") from error
-        active.is_active = False
+        active.retire()
         self._activate(segment)
         try:
             self.producers.take_snapshot()

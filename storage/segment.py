@@ -117,6 +117,16 @@ class Segment(SegmentFile):
         self._max_timestamp_offset = max_timestamp_offset
         self._first_timestamp = first_timestamp
 
+    def retire(self) -> None:
+        """Be the active segment no longer: :meth:`finish` has written all, forget what is known.
+
+        So memory does not grow with the log: an entry of both indexes takes 20 bytes here.
+        """
+        self.is_active = False
+        self._marks.clear()
+        self.offset_index.release()
+        self.time_index.release()
+
     def let_go(self) -> None:
         """Close the file, and forget what was read of indexes, until they are needed again."""
         super().let_go()

@@ -287,3 +287,35 @@ def test_offsets_only_grow(tmp_path: Path) -> None:
     for offset, position in [(120, 5000), (119, 5000), (100 + 2**31, 5000), (99, 5000)]:
         with pytest.raises(AssertionError):
             index.append(offset, position)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 511, 512, 513, 514, 1025, 5000])
+@pytest.mark.parametrize("unused", [0, 1, 3000])
+def test_a_search_in_the_file_finds_what_memory_has(
+    tmp_path: Path, count: int, unused: int
+) -> None:
+    offsets, times = offset_index(tmp_path), time_index(tmp_path)
+    for number in range(count):
+        offsets.append(100 + 3 * number + 1, 10 * number + 5)
+        times.maybe_append(50 + 2 * number, 100 + 3 * number)
+    for index in (offsets, times):
+        index.write_out()
+        with open(index.path, "ab") as file:
+            file.write(bytes(unused * index._ENTRY_SIZE))
+    edges = {0, 1, 2, 500, 511, 512, 513, 700, 1024, count - 1, count, count + 1}
+    for number in sorted(edges):
+        for shift in (-1, 0, 1):
+            offset, position = 100 + 3 * number + 1 + shift, max(10 * number + 5 + shift, 0)
+            timestamp = 50 + 2 * number + shift
+            assert offset_index(tmp_path).lookup(offset) == offsets.lookup(offset)
+            in_file = offset_index(tmp_path).first_at_or_after(position)
+            assert in_file == offsets.first_at_or_after(position)
+            assert time_index(tmp_path).lookup(timestamp) == times.lookup(timestamp)
+    assert time_index(tmp_path).last_entry == times.last_entry
+
+
+def test_a_search_without_a_file_finds_nothing(tmp_path: Path) -> None:
+    assert offset_index(tmp_path).lookup(500) == OffsetPosition(100, 0)
+    assert offset_index(tmp_path).first_at_or_after(0) is None
+    assert time_index(tmp_path).lookup(500) == TimestampOffset(-1, 100)
+    assert time_index(tmp_path).last_entry == TimestampOffset(-1, 100)
