@@ -7,6 +7,7 @@ The answer comes when nothing of the topics is left (but for replicas on dead br
 REQUEST_TIMED_OUT after ``timeout_ms``: then they will go nevertheless.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from kavka.broker.audit import audit_each

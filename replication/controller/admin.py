@@ -24,6 +24,7 @@ from kavka.replication.controller.operations import (
     NewPartitions,
     NewTopic,
     Outcome,
+    Permit,
 )
 from kavka.replication.controller.partition_cap import PartitionCap, Room
 from kavka.replication.metadata import MetadataCache
@@ -54,6 +55,14 @@ class PlannedTopic(NamedTuple):
         """It will not be created."""
         if self.room is not None:
             self.room.give_back()
+
+    def ask(self, permit: Permit) -> None:
+        """Give it up and raise what ``permit`` raises, if it does."""
+        try:
+            permit(len(self.node.partitions))
+        except KafkaError:
+            self.give_up()
+            raise
 
     def created(self, error: Outcome = None) -> CreatedTopic:
         """The topic as the answer describes it."""
@@ -215,7 +224,11 @@ class TopicAdmin:
     # -- extension ----------------------------------------------------------------------------
 
     async def extend(
-        self, topics: Sequence[NewPartitions], *, validate_only: bool
+        self,
+        topics: Sequence[NewPartitions],
+        *,
+        validate_only: bool,
+        permit: Permit | None = None,
     ) -> dict[str, Outcome]:
         """Add partitions to topics."""
         outcomes: dict[str, Outcome] = {}
@@ -232,11 +245,14 @@ class TopicAdmin:
             else:
                 known.append(topic)
         results = await asyncio.gather(
-            *(self._extend_one(topic, validate_only) for topic in known), return_exceptions=True
+            *(self._extend_one(topic, validate_only, permit) for topic in known),
+            return_exceptions=True,
         )
         return {**outcomes, **_outcomes([topic.topic for topic in known], results)}
 
-    async def _extend_one(self, wanted: NewPartitions, validate_only: bool) -> None:
+    async def _extend_one(
+        self, wanted: NewPartitions, validate_only: bool, permit: Permit | None
+    ) -> None:
         path = znodes.topic_path(wanted.topic)
         marked = self._store.exists(znodes.delete_topic_path(wanted.topic))
         node = self._store.get(path)
@@ -258,6 +274,8 @@ class TopicAdmin:
         try:
             if validate_only:
                 return
+            if permit is not None:
+                permit(len(added))
             body = znodes.encode_topic(topic._replace(partitions={**topic.partitions, **added}))
             await self._store.set(path, body, stat.version)
             if room is not None:

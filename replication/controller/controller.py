@@ -33,6 +33,7 @@ from kavka.replication.controller.operations import (
     NewPartitions,
     NewTopic,
     Outcome,
+    Permit,
     Reassignment,
 )
 from kavka.replication.controller.partition_cap import PartitionCap
@@ -270,7 +271,12 @@ class Controller:
     # -- topics -------------------------------------------------------------------------------
 
     async def create_topics(
-        self, topics: Sequence[NewTopic], *, timeout_ms: int, validate_only: bool = False
+        self,
+        topics: Sequence[NewTopic],
+        *,
+        timeout_ms: int,
+        validate_only: bool = False,
+        permit: Permit | None = None,
     ) -> list[CreatedTopic]:
         """Create topics and wait until each partition has a leader in the metadata cache.
 
@@ -288,6 +294,8 @@ class Controller:
                 if room < 0:
                     plan.give_up()
                     raise too_many_partitions()
+                if permit is not None and not validate_only:
+                    plan.ask(permit)
             except KafkaError as error:
                 results[topic.name] = CreatedTopic(topic.name, error)
             else:
@@ -308,10 +316,15 @@ class Controller:
         return [results[topic.name] for topic in topics]
 
     async def create_partitions(
-        self, topics: Sequence[NewPartitions], *, timeout_ms: int, validate_only: bool = False
+        self,
+        topics: Sequence[NewPartitions],
+        *,
+        timeout_ms: int,
+        validate_only: bool = False,
+        permit: Permit | None = None,
     ) -> dict[str, Outcome]:
         """Add partitions and wait until each has a leader in the metadata cache."""
-        outcomes = await self._admin.extend(topics, validate_only=validate_only)
+        outcomes = await self._admin.extend(topics, validate_only=validate_only, permit=permit)
         if validate_only:
             return outcomes
         done = {

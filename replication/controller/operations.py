@@ -1,14 +1,18 @@
 """What administrators ask of the controller, and what they are told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from kavka.protocol.errors import KafkaError
 from kavka.protocol.schema import ZERO_UUID
 from kavka.protocol.topics import TopicPartition
 
 DEFAULT_COUNT = -1  # partitions or replication factor as the broker's defaults have it
+
+Permit: TypeAlias = Callable[[int], None]
+"""Called with the number of partitions that are about to be made; raises KafkaError if they must
+not be (KIP-599)."""
 
 
 class NewTopic(NamedTuple):
