@@ -5,11 +5,14 @@ more to say meanwhile it sends the next request behind it; answers leave in orde
 that waits is answered at once, whatever it has.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
+    from kavka.broker.fetch.reader import FetchOptions, PartitionRead
     from kavka.broker.request import Pending, Request
+    from kavka.replication.partition import Partition
     from kavka.replication.waiting import Waiter
 
 
@@ -34,3 +37,28 @@ def note_waiting(
             del broker.follower_fetches[connection]
 
     pending.on_disconnect(gone)
+
+
+def is_held_back(broker: "Broker", partition: "Partition", options: "FetchOptions") -> bool:
+    """Whether a follower has to wait for its records because replication to it is throttled.
+
+    Never one in sync: acknowledgements wait for that.
+    """
+    throttle = broker.replicas.leader_throttle
+    return (
+        throttle is not None
+        and throttle.is_on
+        and options.replica_id not in partition.in_sync_replicas
+        and throttle.covers(partition)
+        and throttle.is_exceeded
+    )
+
+
+def count_sent(broker: "Broker", reads: "Sequence[PartitionRead]") -> None:
+    """Count what a follower is sent towards the rate of throttled replicas."""
+    throttle = broker.replicas.leader_throttle
+    if throttle is None or not throttle.is_on:
+        return
+    for read in reads:
+        if read.size and read.partition is not None and throttle.covers(read.partition):
+            throttle.record(read.size)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kavka.broker.authorization import CLUSTER_NAME, Operation, Resource, is_allowed
+from kavka.broker.fetch.followers import is_held_back
 from kavka.broker.fetch.sessions import FetchPartition
 from kavka.config.limits import DOWN_CONVERTED_BYTES_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -146,7 +147,11 @@ def _read(
                 broker.replicas.follower_fetched(
                     partition, options.replica_id, offset, entry.log_start_offset
                 )
-            if offset < bound and (budget > 0 or min_one):
+            if (
+                offset < bound
+                and (budget > 0 or min_one)
+                and not (options.replica_id >= 0 and is_held_back(broker, partition, options))
+            ):
                 limit = min(entry.max_bytes, budget)
                 _read_records(read, log, entry, options, limit, bound, min_one)
         read.high_watermark = log.high_watermark

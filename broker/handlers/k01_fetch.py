@@ -15,7 +15,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from kavka.broker.fetch.conversion import convert_reads, needs_conversion
-from kavka.broker.fetch.followers import note_waiting, nudge
+from kavka.broker.fetch.followers import count_sent, note_waiting, nudge
 from kavka.broker.fetch.reader import (
     FetchOptions,
     PartitionRead,
@@ -210,6 +210,8 @@ def _respond(
     )
     if options.charge is not None and not options.charge(parts):
         return _throttled(broker, context, options)
+    if options.replica_id >= 0:
+        count_sent(broker, reads)
     if session is not None:
         for read in reads:
             read.mark_sent()

@@ -32,6 +32,7 @@ def read(cluster: Cluster, topic: str, count: int, partition: int = 0) -> list[b
             "bootstrap.servers": cluster.bootstrap,
             "group.id": "readers",
             "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
         }
     )
     consumer.assign([TopicPartition(topic, partition, 0)])
