@@ -19,8 +19,10 @@ from kavka.broker.control import ConfiguredChannel, FencedChannel, OwnChannel
 from kavka.broker.dispatch import Dispatcher, offered_versions
 from kavka.broker.fetch.sessions import FetchSessions
 from kavka.broker.groups.coordinator import GroupCoordinator
+from kavka.broker.listener_control import ListenerControl
 from kavka.broker.network import Network
 from kavka.broker.quotas.keeper import QuotaKeeper
+from kavka.broker.security.logins import Logins
 from kavka.broker.transactions.coordinator import TransactionCoordinator
 from kavka.config import topic as topic_settings
 from kavka.config.option import ConfigError
@@ -40,7 +42,6 @@ from kavka.storage.fs import FileSystem
 from kavka.storage.manager import LogManager
 
 if TYPE_CHECKING:
-    from kavka.broker.cluster.peers import Peers
     from kavka.config.broker import BrokerConfig
     from kavka.config.listeners import Endpoint
     from kavka.config.topic import TopicConfig
@@ -64,12 +65,20 @@ class Assembly:
         self.fs = fs
         self.random = random
         self.broker = Broker(config, clock)
-        self.bound: list[Endpoint] = []  # where it listens, and what clients are told of that
-        self.advertised: list[Endpoint] = []
-        self._peers: Peers | None = None  # none of a lone broker
+        self._listeners: ListenerControl | None = None
         self.failed = asyncio.Event()  # something without which the broker cannot go on
         # Taken down in the opposite order of building, also when building stops half-way.
         self._teardown = contextlib.AsyncExitStack()
+
+    @property
+    def bound(self) -> "list[Endpoint]":
+        """Where the broker listens."""
+        return self._listeners.bound if self._listeners is not None else []
+
+    @property
+    def advertised(self) -> "list[Endpoint]":
+        """What clients are told of that."""
+        return self._listeners.advertised if self._listeners is not None else []
 
     async def build(self) -> None:
         """Build all parts; returns when clients are let in and everything is loaded.
@@ -94,7 +103,10 @@ class Assembly:
         broker.metadata = MetadataCache(broker.cluster_id)
         config_store = ConfigStore(broker.store, self.clock)
         broker.configs = Configs(config, broker.node_id, broker.metadata, config_store)
+        broker.configs.listeners = self._listeners
         broker.quota_keeper = QuotaKeeper(broker, config_store)
+        broker.quota_keeper.on_connection_rates(network.admission.set_rate)
+        broker.logins.follow(config_store)
         await config_store.start()
         self._teardown.push_async_callback(config_store.stop)
         await self._replicas(config_store)
@@ -108,13 +120,18 @@ class Assembly:
     # -- part by part -------------------------------------------------------------------------
 
     def _network(self, dispatcher: Dispatcher) -> Network:
-        network = Network(self.config, self.clock, self.broker.loop, dispatcher)
+        logins = self.broker.logins = Logins(self.broker, dispatcher)
+        self._teardown.callback(logins.close)
+        for endpoint in self.config.listeners:
+            if endpoint.protocol.startswith("SASL_"):
+                logins.prepare(endpoint)
+        network = Network(
+            self.config, self.clock, self.broker.loop, dispatcher, gates=logins.gate
+        )
         network.bind()
         self._teardown.callback(network.close)
-        self.bound, self.advertised = network.bound(), network.advertised()
-        self.broker.advertised_endpoints = {
-            endpoint.name: (endpoint.host, endpoint.port) for endpoint in self.advertised
-        }
+        self._listeners = ListenerControl(self.broker, network)
+        self._teardown.callback(self._listeners.close)
         return network
 
     async def _open_store(self) -> MetadataStore:
@@ -156,8 +173,9 @@ class Assembly:
             from kavka.broker.cluster.peers import Peers
             from kavka.broker.cluster.replication import replicas_of_member
 
-            self._peers = Peers(config, broker.node_id)
-            broker.replicas = replicas_of_member(broker, self._peers, topic_config, self._teardown)
+            broker.peers = Peers(config, broker.node_id)
+            self._teardown.callback(broker.peers.close)
+            broker.replicas = replicas_of_member(broker, broker.peers, topic_config, self._teardown)
         log_manager.mover.on_moved = broker.replicas.log_moved
         broker.capacity = broker.replicas.capacity = CapacityGuard(
             config, log_manager, self.fs, clock
@@ -187,12 +205,12 @@ class Assembly:
             LocalChannel(broker.replicas, broker.metadata), broker.replicas, broker.metadata
         )
         inbox = broker.inbox = ConfiguredChannel(fenced, config_store)
-        registered = Registration(
-            tuple(self.advertised), self.config.get_optional_str("broker.rack")
-        )
+        assert self._listeners is not None
+        self._listeners.meet(broker.metadata)
+        registration_of_now = self._listeners.registration
         if self.config.embedded:
             await registration.register(
-                broker.store, broker.node_id, registered, self.clock.wall_ms()
+                broker.store, broker.node_id, registration_of_now(), self.clock.wall_ms()
             )
             self._controller(config_store, lambda broker_id, _: OwnChannel(inbox))
             await broker.controller.start()
@@ -205,8 +223,10 @@ class Assembly:
             return
         from kavka.broker.cluster.membership import Membership
 
-        assert self._peers is not None
-        membership = Membership(broker, self._peers, registered, fenced, inbox, config_store)
+        assert broker.peers is not None
+        membership = Membership(
+            broker, broker.peers, registration_of_now, fenced, inbox, config_store
+        )
         self._controller(config_store, membership.open_channel)
         self._teardown.push_async_callback(self._stop_serving, network, dispatcher)
         # The controller talks to this broker as soon as it is registered.

@@ -9,6 +9,7 @@ no ISR can be changed on behalf of the old one.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -44,7 +45,7 @@ class Membership:
         self,
         broker: "Broker",
         peers: "Peers",
-        registered: "Registration",
+        registered: "Callable[[], Registration]",
         fence: FencedChannel,
         inbox: BrokerChannel,
         configs: "ConfigStore",
@@ -92,7 +93,7 @@ class Membership:
     async def _register(self) -> None:
         broker = self._broker
         self._fence.broker_epoch = await registration.register(
-            broker.store, broker.node_id, self._registered, broker.clock.wall_ms()
+            broker.store, broker.node_id, self._registered(), broker.clock.wall_ms()
         )
 
     # -- living through --------------------------------------------------------------------------
