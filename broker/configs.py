@@ -4,6 +4,7 @@ Behind DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, and the configs i
 answer. Values in force come from ``BrokerConfig``; overrides live in the metadata store.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
@@ -29,6 +30,7 @@ from kavka.protocol.topics import topic_name_problem
 from kavka.replication.store.base import StoreError
 
 if TYPE_CHECKING:
+    from kavka.broker.listener_control import ListenerControl
     from kavka.config.broker import BrokerConfig
     from kavka.replication.controller.configs import ConfigStore
     from kavka.replication.metadata import MetadataCache
@@ -117,6 +119,9 @@ class Configs:
         self._node_id = node_id
         self._metadata = metadata
         self._store = store
+        self._altering = asyncio.Lock()  # the settings of brokers
+        self.listeners: ListenerControl | None = None
+        """Set when this broker has listeners that can follow the settings."""
         store.subscribe("brokers", self._broker_overrides_changed)
 
     def _broker_overrides_changed(self, name: str, overrides: Mapping[str, str]) -> None:
@@ -260,14 +265,32 @@ class Configs:
                 await self._write("topics", name, overrides)
             return
         assert kind is ResourceType.BROKER
+        async with self._altering:
+            await self._replace_broker(name, overrides, validate_only, modern)
+
+    async def _replace_broker(
+        self, name: str, overrides: Mapping[str, str], validate_only: bool, modern: bool
+    ) -> None:
         per_broker = self._is_this_broker(name, "")
+        rebinding = None
         try:
-            dynamic.validate(self._config, overrides, per_broker)
+            changed = dynamic.validate(self._config, overrides, per_broker)
+            if self.listeners is not None:
+                # What cannot be listened on must be known before it is written.
+                rebinding = await self.listeners.prepare(changed, trial=validate_only)
         except ConfigError as error:
-            raise _refusal(kind, name, error, modern) from None
-        if not validate_only:
-            entity = str(self._node_id) if per_broker else DEFAULT_ENTITY
-            await self._write("brokers", entity, overrides)
+            raise _refusal(ResourceType.BROKER, name, error, modern) from None
+        except StoreError as error:
+            raise _store_failed(error) from None
+        try:
+            if not validate_only:
+                entity = str(self._node_id) if per_broker else DEFAULT_ENTITY
+                await self._write("brokers", entity, overrides)
+        finally:
+            if rebinding is not None:
+                rebinding.abandon()
+        if rebinding is not None and self.listeners is not None:
+            await self.listeners.settled()
 
     async def change(
         self,
@@ -288,12 +311,16 @@ class Configs:
         if kind is ResourceType.TOPIC:
             self._require_topic(name, modern)
             overrides = await self._read("topics", name)
-        else:
-            entity = str(self._node_id) if self._is_this_broker(name, "") else DEFAULT_ENTITY
+            for change in changes:
+                _apply(change, overrides, kind, modern)
+            await self.replace(kind, name, overrides, validate_only=validate_only, modern=modern)
+            return
+        entity = str(self._node_id) if self._is_this_broker(name, "") else DEFAULT_ENTITY
+        async with self._altering:
             overrides = await self._read("brokers", entity)
-        for change in changes:
-            _apply(change, overrides, kind, modern)
-        await self.replace(kind, name, overrides, validate_only=validate_only, modern=modern)
+            for change in changes:
+                _apply(change, overrides, kind, modern)
+            await self._replace_broker(name, overrides, validate_only, modern)
 
     def _validate_topic(self, name: str, overrides: Mapping[str, str], modern: bool) -> None:
         self._require_topic(name, modern)

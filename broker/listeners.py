@@ -1,16 +1,17 @@
-"""Listening sockets, and who may connect to them."""
+"""Listening sockets."""
 
-import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
+from kavka.broker.admission import Admission, Refused
 from kavka.broker.connection import Connection
 from kavka.config.limits import (
     ACCEPTS_PER_TURN_MAX,
     FRAME_BYTES_MAX_BEFORE_AUTHENTICATION,
+    HELD_REFUSALS_MAX,
     LISTEN_BACKLOG,
 )
 
@@ -47,60 +48,7 @@ class TlsSettings(Protocol):
 class ListenError(Exception):
     """A listener's address cannot be had; the message says what to change."""
 
-
-class Admission:
-    """Counts connections, in all and by address, and refuses those above the limits."""
-
-    def __init__(self, maximum: int, per_ip: int, overrides: Mapping[str, int]) -> None:
-        self.total = 0
-        self._by_ip: dict[str, int] = {}
-        self._refused: dict[str, int] = {}
-        self.set_limits(maximum, per_ip, overrides)
-
-    def set_limits(self, maximum: int, per_ip: int, overrides: Mapping[str, int]) -> None:
-        """Take over changed limits; they hold for connections to come.
-
-        ``overrides`` is by address or host name; names are looked up once, here.
-        """
-        self._maximum = maximum
-        self._per_ip = per_ip
-        self._overrides: dict[str, int] = {}
-        for host, limit in overrides.items():
-            for address in _addresses_of(host):
-                self._overrides[address] = limit
-
-    def admit(self, ip: str) -> str | None:
-        """Count a connection from ``ip``, or say why there may be no more."""
-        if self.total >= self._maximum:
-            return f"the broker has max.connections={self._maximum} connections"
-        count = self._by_ip.get(ip, 0)
-        limit = self._overrides.get(ip, self._per_ip)
-        if count >= limit:
-            return f"the address has max.connections.per.ip={limit} connections"
-        self._by_ip[ip] = count + 1
-        self.total += 1
-        return None
-
-    def leave(self, ip: str) -> None:
-        """A counted connection has closed."""
-        self.total -= 1
-        count = self._by_ip[ip] - 1
-        if count:
-            self._by_ip[ip] = count
-        else:
-            del self._by_ip[ip]
-
-    def refused(self, ip: str) -> bool:
-        """Note a refusal; True for the first one since the last report, which is logged."""
-        count = self._refused.get(ip, 0)
-        self._refused[ip] = count + 1
-        return not count
-
-    def report(self) -> dict[str, int]:
-        """Refusals by address beyond those logged one by one; starts to count anew."""
-        further = {ip: count - 1 for ip, count in self._refused.items() if count > 1}
-        self._refused.clear()
-        return further
+    taken = False  # whether somebody else has it
 
 
 class Listener:
@@ -130,12 +78,24 @@ class Listener:
         self._receive_buffer = receive_buffer
         self._sockets: list[socket.socket] = []
         self._accepting = False
+        self._waiting = False  # for room, of which one line has been logged
+        self._held: set[socket.socket] = set()  # refused, but closed only later
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port really bound."""
         host, port = self._sockets[0].getsockname()[:2]
         return host, port
+
+    @property
+    def name(self) -> str:
+        """The listener's name."""
+        return self.endpoint.name
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it has its address."""
+        return bool(self._sockets)
 
     def bind(self) -> None:
         """Take the address. Raises ListenError."""
@@ -146,7 +106,7 @@ class Listener:
                 port = self.address[1]  # a free port must be the same for every address
         except OSError as error:
             self.close()
-            raise ListenError(_what_to_change(self.endpoint, error)) from error
+            raise _listen_error(self.endpoint, error) from error
 
     def _bind_one(self, family: socket.AddressFamily, host: str, port: int) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -164,7 +124,7 @@ class Listener:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
             if family == socket.AF_INET6:
                 # The wildcard serves IPv4 too, as Java's does; a named address is only itself.
-                only_v6 = bool(self.endpoint.host)
+                only_v6 = bool(self.endpoint.routable_host)
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_v6)
             sock.bind((host, port))
         except OSError:
@@ -179,7 +139,7 @@ class Listener:
                 sock.listen(LISTEN_BACKLOG)
         except OSError as error:
             self.close()
-            raise ListenError(_what_to_change(self.endpoint, error)) from error
+            raise _listen_error(self.endpoint, error) from error
         self._watch()
 
     def close(self) -> None:
@@ -188,6 +148,15 @@ class Listener:
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
+        for sock in self._held:
+            sock.close()
+        self._held.clear()
+
+    def accept_pending(self) -> None:
+        """Let in who has connected already: closing the socket would turn them away."""
+        if self._accepting:
+            for sock in self._sockets:
+                self._on_acceptable(sock)
 
     def _watch(self) -> None:
         if not self._accepting:
@@ -202,7 +171,12 @@ class Listener:
                 self._hub.loop.remove_reader(sock.fileno())
 
     def _on_acceptable(self, listening: socket.socket) -> None:
+        admission, name = self._admission, self.endpoint.name
         for _ in range(ACCEPTS_PER_TURN_MAX):
+            lacking = admission.lacks_room(name)
+            if lacking is not None:
+                self._wait_for_room(lacking)
+                return
             try:
                 sock, address = listening.accept()
             except (BlockingIOError, InterruptedError):
@@ -214,21 +188,59 @@ class Listener:
                 log.debug("a connection was gone before it was accepted: %s", error)
                 continue
             ip, port = address[0].removeprefix(_V4_IN_V6), address[1]
-            reason = self._admission.admit(ip)
-            if reason is not None:
-                sock.close()
-                self._report(ip, port, reason)
+            refused = admission.admit(name, ip)
+            if refused is not None:
+                self._refuse(sock, refused)
+                if admission.refusals.note(name, ip, port, refused):
+                    self._hub.loop.call_later(_REPORT_SECONDS, admission.refusals.report)
                 continue
             sock.setblocking(False)
+            self._serve(sock, ip, port)
+
+    def _serve(self, sock: socket.socket, ip: str, port: int) -> None:
+        # What fails here is a defect, or TLS that cannot begin: no reason to let nobody in.
+        try:
             connection = self._connect(
                 self._hub, sock, (ip, port), self.endpoint, self._on_connection_closed
             )
-            if self._gate is not None:
+        except Exception:
+            log.exception("a connection cannot be served listener=%s", self.name)
+            sock.close()
+            self._admission.leave(self.name, ip)
+            return
+        if self._gate is not None:
+            try:
                 connection.max_frame = FRAME_BYTES_MAX_BEFORE_AUTHENTICATION
                 connection.service = self._gate(connection)
+            except Exception:
+                log.exception("a connection cannot be served listener=%s", self.name)
+                connection.close()
 
     def _on_connection_closed(self, connection: Connection) -> None:
-        self._admission.leave(connection.address[0])
+        self._admission.leave(self.endpoint.name, connection.address[0])
+
+    def _refuse(self, sock: socket.socket, refused: Refused) -> None:
+        if refused.hold <= 0 or len(self._held) >= HELD_REFUSALS_MAX:
+            sock.close()
+            return
+        self._held.add(sock)
+        self._hub.loop.call_later(refused.hold, self._let_go, sock)
+
+    def _let_go(self, sock: socket.socket) -> None:
+        self._held.discard(sock)
+        sock.close()
+
+    def _wait_for_room(self, lacking: str) -> None:
+        """Leave the clients that come now to the kernel, connected but not served."""
+        self._unwatch()
+        self._admission.call_when_room(self._go_on)
+        if not self._waiting:
+            self._waiting = True
+            self._hub.loop.call_later(_REPORT_SECONDS, self._may_say_waiting)
+            log.warning("clients wait to be accepted: %s listener=%s", lacking, self.endpoint.name)
+
+    def _may_say_waiting(self) -> None:
+        self._waiting = False
 
     def _take_breath(self, error: OSError) -> None:
         """Out of descriptors or memory: the waiting connection would spin the loop."""
@@ -244,17 +256,6 @@ class Listener:
         if self._sockets:
             self._watch()
 
-    def _report(self, ip: str, port: int, reason: str) -> None:
-        """One line for the first refusal of an address, one for those of the next second."""
-        if self._admission.refused(ip):
-            facts = f"peer={ip}:{port} listener={self.endpoint.name}"
-            log.warning("refusing connection: %s %s", reason, facts)
-            self._hub.loop.call_later(_REPORT_SECONDS, self._report_further)
-
-    def _report_further(self) -> None:
-        for ip, count in self._admission.report().items():
-            log.warning("refused further connections within a second count=%d peer=%s", count, ip)
-
 
 def _families(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
     """Families and addresses to bind for a host; the empty host is every interface."""
@@ -266,11 +267,10 @@ def _families(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 
 
-def _addresses_of(host: str) -> list[str]:
-    with contextlib.suppress(OSError):
-        return [str(entry[4][0]) for entry in socket.getaddrinfo(host, None)]
-    log.warning("a host of max.connections.per.ip.overrides is unknown host=%s", host)
-    return []
+def _listen_error(endpoint: "Endpoint", error: OSError) -> ListenError:
+    failure = ListenError(_what_to_change(endpoint, error))
+    failure.taken = error.errno == errno.EADDRINUSE
+    return failure
 
 
 def _what_to_change(endpoint: "Endpoint", error: OSError) -> str:

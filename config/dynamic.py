@@ -50,8 +50,9 @@ def is_read_only(name: str) -> bool:
     return not any(is_dynamic(synonym) for synonym in synonyms_of(name))
 
 
-def validate(config: BrokerConfig, overrides: Mapping[str, str], per_broker: bool) -> None:
-    """Check a complete set of dynamic settings for this broker, or for the cluster's default.
+def validate(config: BrokerConfig, overrides: Mapping[str, str], per_broker: bool) -> BrokerConfig:
+    """Check a complete set of dynamic settings for this broker, or for the cluster's default;
+    give the settings that they would make.
 
     Raises ConfigError for the first rule that is broken, in Kafka's words.
     """
@@ -85,6 +86,8 @@ def validate(config: BrokerConfig, overrides: Mapping[str, str], per_broker: boo
     else:
         changed = config.with_dynamic(overrides, config.dynamic_broker)
     _check_thread_counts(config, changed)
+    _check_listeners(config, changed)
+    return changed
 
 
 def _is_fixed(name: str) -> bool:
@@ -121,4 +124,15 @@ def _check_thread_counts(config: BrokerConfig, changed: BrokerConfig) -> None:
         if new > old * 2:
             raise ConfigError(
                 name, f"{prefix}, value should not be greater than double the current value {old}"
+            )
+
+
+def _check_listeners(config: BrokerConfig, changed: BrokerConfig) -> None:
+    """What an open listener speaks is fixed: its clients would not understand anything else."""
+    before = {endpoint.name: endpoint.protocol for endpoint in config.listeners}
+    for endpoint in changed.listeners:
+        if before.get(endpoint.name, endpoint.protocol) != endpoint.protocol:
+            raise ConfigError(
+                "listener.security.protocol.map",
+                f"Security protocol cannot be updated for existing listener {endpoint.name}",
             )

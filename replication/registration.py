@@ -71,7 +71,7 @@ async def register(
     StoreError.
     """
     path = znodes.broker_path(broker_id)
-    await _check_addresses(store, broker_id, registration)
+    await check_addresses(store, broker_id, registration)
     for _ in range(_REGISTER_ATTEMPTS):
         try:
             # Written in two steps so that the answer tells the transaction: the epoch.
@@ -101,9 +101,27 @@ async def register(
     )
 
 
-async def _check_addresses(
-    store: MetadataStore, broker_id: int, registration: Registration
+async def update(
+    store: MetadataStore, broker_id: int, registration: Registration, now_ms: int
 ) -> None:
+    """Say of a registered broker what has changed. The broker keeps its epoch.
+
+    Does nothing when the registration is gone: the broker will register anew. Raises StoreError.
+    """
+    data = znodes.encode_registration(registration, now_ms)
+    try:
+        await store.set(znodes.broker_path(broker_id), data)
+    except NoNode:
+        logger.info("The broker is not registered, its new addresses wait broker=%d", broker_id)
+        return
+    logger.info(
+        "The broker's registration is changed broker=%d endpoints=%s",
+        *(broker_id, ",".join(map(str, registration.endpoints))),
+    )
+
+
+async def check_addresses(store: MetadataStore, broker_id: int, registration: Registration) -> None:
+    """Raises RegistrationError if another live broker is reached at one of the addresses."""
     own = {(endpoint.host, endpoint.port) for endpoint in registration.endpoints}
     for name in await store.children(znodes.BROKER_IDS):
         if name == str(broker_id):
