@@ -17,6 +17,7 @@ from kavka.broker.quotas.entities import (
 from kavka.config.flavours import flavour_of
 
 if TYPE_CHECKING:
+    from kavka.broker.admission import Admission
     from kavka.broker.context import Broker
     from kavka.broker.quotas.connections import ConnectionRates
     from kavka.broker.quotas.memory import Window
@@ -48,7 +49,7 @@ class QuotaKeeper:
         self._config = broker.config
         self._quotas: Quotas | None = None
         self._connections: ConnectionRates | None = None
-        self._on_connection_rates: Callable[[ConnectionRates], None] | None = None
+        self._admission: Admission | None = None
         for entity_type in ("users", "clients"):
             store.subscribe(entity_type, self._client_follower(entity_type))
         store.subscribe("ips", self._address_changed)
@@ -57,11 +58,11 @@ class QuotaKeeper:
             self._made()
         self._bandwidth_changed(frozenset())
 
-    def on_connection_rates(self, callback: "Callable[[ConnectionRates], None]") -> None:
-        """Hand whom to ask for each accepted socket to ``callback``, once an address is limited."""
-        self._on_connection_rates = callback
+    def limit_connections(self, admission: "Admission") -> None:
+        """Have ``admission`` ask about each accepted socket, once an address is limited."""
+        self._admission = admission
         if self._connections is not None:
-            callback(self._connections)
+            admission.rate = self._connections.admit
 
     # -- what the store says --------------------------------------------------------------------
 
@@ -90,8 +91,8 @@ class QuotaKeeper:
             from kavka.broker.quotas.connections import ConnectionRates
 
             self._connections = ConnectionRates(self._window(), self._broker.clock)
-            if self._on_connection_rates is not None:
-                self._on_connection_rates(self._connections)
+            if self._admission is not None:
+                self._admission.rate = self._connections.admit
         limit = _limit(f"ips/{name}", CONNECTION_CREATION_RATE, overrides)
         self._connections.set(name, limit)
 
