@@ -22,6 +22,7 @@ from kavka.broker.groups.coordinator import GroupCoordinator
 from kavka.broker.listener_control import ListenerControl
 from kavka.broker.network import Network
 from kavka.broker.quotas.keeper import QuotaKeeper
+from kavka.broker.security.logins import Logins
 from kavka.broker.transactions.coordinator import TransactionCoordinator
 from kavka.config import topic as topic_settings
 from kavka.config.option import ConfigError
@@ -41,7 +42,6 @@ from kavka.storage.fs import FileSystem
 from kavka.storage.manager import LogManager
 
 if TYPE_CHECKING:
-    from kavka.broker.cluster.peers import Peers
     from kavka.config.broker import BrokerConfig
     from kavka.config.listeners import Endpoint
     from kavka.config.topic import TopicConfig
@@ -66,7 +66,6 @@ class Assembly:
         self.random = random
         self.broker = Broker(config, clock)
         self._listeners: ListenerControl | None = None
-        self._peers: Peers | None = None  # none of a lone broker
         self.failed = asyncio.Event()  # something without which the broker cannot go on
         # Taken down in the opposite order of building, also when building stops half-way.
         self._teardown = contextlib.AsyncExitStack()
@@ -106,6 +105,8 @@ class Assembly:
         broker.configs = Configs(config, broker.node_id, broker.metadata, config_store)
         broker.configs.listeners = self._listeners
         broker.quota_keeper = QuotaKeeper(broker, config_store)
+        broker.quota_keeper.limit_connections(network.admission)
+        broker.logins.follow(config_store)
         await config_store.start()
         self._teardown.push_async_callback(config_store.stop)
         await self._replicas(config_store)
@@ -119,7 +120,14 @@ class Assembly:
     # -- part by part -------------------------------------------------------------------------
 
     def _network(self, dispatcher: Dispatcher) -> Network:
-        network = Network(self.config, self.clock, self.broker.loop, dispatcher)
+        logins = self.broker.logins = Logins(self.broker, dispatcher)
+        self._teardown.callback(logins.close)
+        for endpoint in self.config.listeners:
+            if endpoint.protocol.startswith("SASL_"):
+                logins.prepare(endpoint)
+        network = Network(
+            self.config, self.clock, self.broker.loop, dispatcher, gates=logins.gate
+        )
         network.bind()
         self._teardown.callback(network.close)
         self._listeners = ListenerControl(self.broker, network)
@@ -165,8 +173,9 @@ class Assembly:
             from kavka.broker.cluster.peers import Peers
             from kavka.broker.cluster.replication import replicas_of_member
 
-            self._peers = Peers(config, broker.node_id)
-            broker.replicas = replicas_of_member(broker, self._peers, topic_config, self._teardown)
+            broker.peers = Peers(config, broker.node_id)
+            self._teardown.callback(broker.peers.close)
+            broker.replicas = replicas_of_member(broker, broker.peers, topic_config, self._teardown)
         log_manager.mover.on_moved = broker.replicas.log_moved
         broker.capacity = broker.replicas.capacity = CapacityGuard(
             config, log_manager, self.fs, clock
@@ -214,9 +223,9 @@ class Assembly:
             return
         from kavka.broker.cluster.membership import Membership
 
-        assert self._peers is not None
+        assert broker.peers is not None
         membership = Membership(
-            broker, self._peers, registration_of_now, fenced, inbox, config_store
+            broker, broker.peers, registration_of_now, fenced, inbox, config_store
         )
         self._controller(config_store, membership.open_channel)
         self._teardown.push_async_callback(self._stop_serving, network, dispatcher)

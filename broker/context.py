@@ -8,6 +8,7 @@ from kavka.config.limits import CONVERSIONS_AT_ONCE_MAX
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kavka.broker.cluster.peers import Peers
     from kavka.broker.configs import Configs
     from kavka.broker.connection import Connection
     from kavka.broker.fetch.sessions import FetchSessions
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from kavka.broker.quotas.keeper import QuotaKeeper
     from kavka.broker.quotas.quotas import Quotas
     from kavka.broker.security.acl.authorizer import Authorizer
+    from kavka.broker.security.logins import Logins
     from kavka.broker.transactions.coordinator import TransactionCoordinator
     from kavka.config.broker import BrokerConfig
     from kavka.replication.controller.channels import BrokerChannel
@@ -51,11 +53,13 @@ class Broker:
         "follower_fetches",
         "groups",
         "inbox",
+        "logins",
         "logs",
         "loop",
         "metadata",
         "node_id",
         "offered_versions",
+        "peers",
         "producer_ids",
         "quota_keeper",
         "quotas",
@@ -82,15 +86,18 @@ class Broker:
     transactions: "TransactionCoordinator"
     producer_ids: "ProducerIds"
     quota_keeper: "QuotaKeeper"
+    logins: "Logins"
     waiting: "WaitingRoom"
     fetch_sessions: "FetchSessions"
     offered_versions: "Mapping[int, tuple[int, int]]"  # by API key: lowest, highest
+    peers: "Peers | None"  # how to talk to other brokers; None for a lone one
     authorizer: "Authorizer | None"  # None: everybody may do everything
 
     def __init__(self, config: "BrokerConfig", clock: "Clock") -> None:
         self.config = config
         self.clock = clock
         self.authorizer = None
+        self.peers = None
         self.quotas: Quotas | None = None  # None: nobody is limited
         self.converting = asyncio.Semaphore(CONVERSIONS_AT_ONCE_MAX)  # held by who unpacks batches
         self.api_versions_bodies: dict[int, bytes] = {}  # by version; see k18_api_versions

@@ -7,6 +7,8 @@ from kavka.replication.client import PLAINTEXT, BrokerAddress, BrokerClient, Cli
 from kavka.replication.controller.network import Versions, fixed_versions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kavka.config.broker import BrokerConfig
     from kavka.replication.metadata import MetadataCache
     from kavka.replication.znodes import Registration
@@ -27,6 +29,7 @@ class Peers:
         self._client_id = str(node_id)  # as Kafka's brokers call themselves
         self._timeout = config.get_int("controller.socket.timeout.ms") / 1000
         self._fixed: Versions | None = None
+        self._closers: list[Callable[[], None]] = []
         if config.is_set("inter.broker.protocol.version"):
             release = config.get_str("inter.broker.protocol.version")
             numbers = re.findall(r"\d+", release.partition("-")[0])
@@ -52,6 +55,15 @@ class Peers:
         if endpoint is None:
             return None
         return BrokerAddress(broker_id, endpoint.host, endpoint.port)
+
+    def when_closed(self, callback: "Callable[[], None]") -> None:
+        """Have who keeps connections told to close them when the broker stops."""
+        self._closers.append(callback)
+
+    def close(self) -> None:
+        """Talk to nobody any more."""
+        for callback in self._closers:
+            callback()
 
     async def connect(self, address: BrokerAddress) -> BrokerClient:
         """Raises BrokerUnavailable."""

@@ -146,7 +146,7 @@ class TransactionCoordinator:
         return cls(
             settings,
             ReplicaOffsetsLog(broker.replicas, TRANSACTION_STATE_TOPIC),
-            LocalMarkerChannel(broker.node_id, writer),
+            _marker_channel(broker, writer),
             broker.metadata,
             broker.producer_ids.next,
             broker.clock,
@@ -510,6 +510,16 @@ class TransactionCoordinator:
                 self.run(owned, transaction, transaction.complete(self._clock.wall_ms()))
 
         self._call_later(RETRY_SECONDS, complete)
+
+
+def _marker_channel(broker: "Broker", writer: MarkerWriter) -> MarkerChannel:
+    if broker.peers is None:
+        return LocalMarkerChannel(broker.node_id, writer)
+    from kavka.broker.cluster.markers import NetworkMarkerChannel
+
+    channel = NetworkMarkerChannel(broker.node_id, writer, broker.peers, broker.metadata)
+    broker.peers.when_closed(channel.close)
+    return channel
 
 
 def _error_only(done: Callable[[ErrorCode], None]) -> Callable[[Result], None]:

@@ -9,8 +9,13 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
 
+from kavka.protocol.messages.k10_find_coordinator import (
+    FindCoordinatorRequest,
+    FindCoordinatorResponse,
+)
 from tests.broker_process import BrokerProcess, free_port, wait_for
 from tests.cluster.zookeeper import ZooKeeper
+from tests.wire import WireClient
 
 # As small as a cluster gets that still does everything: nobody waits for fifty partitions.
 SETTINGS: Mapping[str, str] = {
@@ -162,6 +167,17 @@ class Cluster:
             return self.members.get(found)
 
         return wait_for(f"a leader of {topic}-{partition}", led)
+
+    def coordinator(self, key: str, transactional: bool = False) -> Member:
+        """The member that coordinates a group, or a transactional id."""
+
+        def ask() -> Member | None:
+            request = FindCoordinatorRequest(key=key, key_type=int(transactional))
+            with WireClient(self.running[0].port) as client:
+                response = client.ask(request, FindCoordinatorResponse, 1)
+            return self.members.get(response.node_id)
+
+        return wait_for(f"a coordinator of {key}", ask)
 
     def isr(self, topic: str, partition: int = 0, member: Member | None = None) -> set[int]:
         return set(self.metadata(member).topics[topic].partitions[partition].isrs)
