@@ -22,6 +22,7 @@ from kavka.broker.groups.coordinator import GroupCoordinator
 from kavka.broker.listener_control import ListenerControl
 from kavka.broker.network import Network
 from kavka.broker.quotas.keeper import QuotaKeeper
+from kavka.broker.security.acl.opening import open_authorizer
 from kavka.broker.security.logins import Logins
 from kavka.broker.transactions.coordinator import TransactionCoordinator
 from kavka.config import topic as topic_settings
@@ -109,6 +110,7 @@ class Assembly:
         broker.logins.follow(config_store)
         await config_store.start()
         self._teardown.push_async_callback(config_store.stop)
+        await open_authorizer(broker, self.random, self._teardown)
         await self._replicas(config_store)
         self._coordinators()
         await self._join(config_store, network, dispatcher)

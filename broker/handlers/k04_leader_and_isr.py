@@ -10,6 +10,7 @@ its controller is from another cluster, or an impostor.
 
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.authorization import Operation, require_cluster
 from kavka.broker.request import Pending
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k04_leader_and_isr import LeaderAndIsrRequest, LeaderAndIsrResponse
@@ -26,6 +27,7 @@ KEY: Final = 4
 def handle(
     broker: "Broker", request: "Request", body: LeaderAndIsrRequest
 ) -> LeaderAndIsrResponse | Pending:
+    require_cluster(broker, request, Operation.CLUSTER_ACTION)
     if broker.config.embedded:
         return error_response(ErrorCode.STALE_CONTROLLER_EPOCH, body)
     shapes.from_wire(body, request.version)

@@ -6,6 +6,7 @@ v4 KRaft flag. Refused by a broker that is its own controller: see ``k04_leader_
 
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.authorization import Operation, require_cluster
 from kavka.broker.request import Pending
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k05_stop_replica import StopReplicaRequest, StopReplicaResponse
@@ -22,6 +23,7 @@ KEY: Final = 5
 def handle(
     broker: "Broker", request: "Request", body: StopReplicaRequest
 ) -> StopReplicaResponse | Pending:
+    require_cluster(broker, request, Operation.CLUSTER_ACTION)
     if broker.config.embedded:
         return error_response(ErrorCode.STALE_CONTROLLER_EPOCH, body)
     shapes.from_wire(body, request.version)

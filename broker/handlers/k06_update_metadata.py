@@ -7,6 +7,7 @@ that is its own controller: see ``k04_leader_and_isr``.
 
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.authorization import Operation, require_cluster
 from kavka.broker.request import Pending
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k06_update_metadata import (
@@ -26,6 +27,7 @@ KEY: Final = 6
 def handle(
     broker: "Broker", request: "Request", body: UpdateMetadataRequest
 ) -> UpdateMetadataResponse | Pending:
+    require_cluster(broker, request, Operation.CLUSTER_ACTION)
     if broker.config.embedded:
         return error_response(ErrorCode.STALE_CONTROLLER_EPOCH, body)
     shapes.from_wire(body, request.version)

@@ -9,6 +9,7 @@ stranger, and would leave a lone broker without any leader.
 
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.authorization import Operation, require_cluster
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k07_controlled_shutdown import (
     ControlledShutdownRequest,
@@ -26,6 +27,7 @@ KEY: Final = 7
 async def handle(
     broker: "Broker", request: "Request", body: ControlledShutdownRequest
 ) -> ControlledShutdownResponse:
+    require_cluster(broker, request, Operation.CLUSTER_ACTION)
     if broker.controller.active and body.broker_id == broker.node_id:
         raise KafkaError(ErrorCode.STALE_BROKER_EPOCH)
     remaining = await broker.controller.controlled_shutdown(body.broker_id, body.broker_epoch)

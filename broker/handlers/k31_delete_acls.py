@@ -1,14 +1,18 @@
-"""DeleteAcls (31): there is no authorizer yet, and Kafka without one says so too.
+"""DeleteAcls (31): remove the ACLs that filters select; the answer lists them by filter.
 
-v1 pattern types (KIP-290) · v2 flexible · v3 user resources (KIP-373).
+v0 literal patterns only · v1 pattern types (KIP-290) · v2 flexible · v3 user resources (KIP-373).
+An ACL that several filters select is listed for the first of them.
 """
 
 from typing import TYPE_CHECKING, Final
 
-from kavka.broker.handlers.k29_describe_acls import NO_AUTHORIZER
-from kavka.protocol.errors import ErrorCode
+from kavka.broker.audit import audit_each
+from kavka.broker.authorization import Operation, require_cluster
+from kavka.broker.security.acl.wire import NO_AUTHORIZER, description, filter_from
+from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k31_delete_acls import (
     DeleteAclsFilterResult,
+    DeleteAclsMatchingAcl,
     DeleteAclsRequest,
     DeleteAclsResponse,
 )
@@ -16,16 +20,75 @@ from kavka.protocol.messages.k31_delete_acls import (
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
     from kavka.broker.request import Request
+    from kavka.broker.security.acl.model import Binding, Pattern
+    from kavka.broker.security.acl.store import AclStore
 
 KEY: Final = 31
 
 
-def handle(broker: "Broker", request: "Request", body: DeleteAclsRequest) -> DeleteAclsResponse:
+async def handle(
+    broker: "Broker", request: "Request", body: DeleteAclsRequest
+) -> DeleteAclsResponse:
+    require_cluster(broker, request, Operation.ALTER)
+    acls = None if broker.authorizer is None else broker.authorizer.acls
+    if acls is None:
+        return _all(ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER, body)
+    results = [DeleteAclsFilterResult() for _ in body.filters]
+    # Everything is selected before anything is removed.
+    wanted: dict[Pattern, dict[Binding, DeleteAclsFilterResult]] = {}
+    for result, asked in zip(results, body.filters, strict=True):
+        try:
+            selection = filter_from(asked)
+        except KafkaError as error:
+            result.error_code, result.error_message = error.code, error.message
+            continue
+        bindings = acls.find(selection) if selection.only is None else [selection.only]
+        for binding in bindings:
+            wanted.setdefault(binding.pattern, {}).setdefault(binding, result)
+    for pattern, by_binding in wanted.items():
+        await _remove(request, acls, pattern, by_binding)
+    return DeleteAclsResponse(filter_results=results)
+
+
+async def _remove(
+    request: "Request",
+    acls: "AclStore",
+    pattern: "Pattern",
+    by_binding: "dict[Binding, DeleteAclsFilterResult]",
+) -> None:
+    failure: KafkaError | None = None
+    removed = entries = frozenset(binding.entry for binding in by_binding)
+    try:
+        removed = await acls.remove(pattern, entries)
+    except KafkaError as error:
+        failure = error
+    code = ErrorCode.NONE if failure is None else failure.code
+    told = [binding for binding in by_binding if binding.entry in removed]
+    for binding in told:
+        entry = binding.entry
+        by_binding[binding].matching_acls.append(
+            DeleteAclsMatchingAcl(
+                error_code=code,
+                error_message=None if failure is None else failure.message,
+                resource_type=pattern.resource,
+                resource_name=pattern.name,
+                pattern_type=pattern.type,
+                principal=entry.principal,
+                host=entry.host,
+                operation=entry.operation,
+                permission_type=entry.permission,
+            )
+        )
+    audit_each(request, "DeleteAcls", ((description(binding), code) for binding in told))
+
+
+def _all(code: ErrorCode, message: str | None, body: DeleteAclsRequest) -> DeleteAclsResponse:
     return DeleteAclsResponse(
         filter_results=[
-            DeleteAclsFilterResult(
-                error_code=ErrorCode.SECURITY_DISABLED, error_message=NO_AUTHORIZER
-            )
-            for _ in body.filters
+            DeleteAclsFilterResult(error_code=code, error_message=message) for _ in body.filters
         ]
     )
+
+
+def error_response(code: ErrorCode, body: DeleteAclsRequest) -> DeleteAclsResponse:
+    return _all(code, None, body)

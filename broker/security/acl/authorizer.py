@@ -4,29 +4,15 @@ Asked for every topic of every request, so every decision is remembered until an
 decision made before is one dictionary look-up.
 """
 
-import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from kavka.broker.security.acl.matching import AclTable, decide, decide_any
-from kavka.broker.security.acl.model import Operation, Resource, is_principal
+from kavka.broker.security.acl.matching import AclTable, bare_host, decide, decide_any
+from kavka.broker.security.acl.model import Operation, Resource
 from kavka.config.limits import ACL_DECISIONS_MAX
-from kavka.config.option import ConfigError, invalid
 
 if TYPE_CHECKING:
-    import random
-
     from kavka.broker.security.acl.store import AclStore
-    from kavka.config.broker import BrokerConfig
-    from kavka.replication.store.base import MetadataStore
-    from kavka.storage.clock import Clock
-
-log = logging.getLogger("kavka.acl")
-
-STANDARD_AUTHORIZER: Final = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
-SUPER_USERS: Final = "super.users"
-ALLOW_BY_DEFAULT: Final = "allow.everyone.if.no.acl.found"
-LISTENER_PRINCIPALS: Final = "allowed.principals"
 
 _Question = tuple[str, str, Operation, Resource, str]
 _SomeQuestion = tuple[str, str, Operation, Resource]
@@ -132,74 +118,6 @@ class Authorizer:
         )
 
 
-def bare_host(host: str) -> str:
-    """An address as ACLs name it: Java's spelling of it, without a slash in front."""
-    host = host.removeprefix("/")
-    if ":" not in host:
-        return host
-    from ipaddress import ip_address
-
-    address, _, _zone = host.partition("%")
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return host
-    if parsed.version == 6 and parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return ":".join(f"{int(group, 16):x}" for group in parsed.exploded.split(":"))
-
-
-def parse_principals(setting: str, text: str | None) -> frozenset[str]:
-    """The principals of ``User:a;User:b``. Raises ConfigError for what is none."""
-    principals = frozenset(part.strip() for part in (text or "").split(";")) - {""}
-    for principal in principals:
-        if not is_principal(principal):
-            raise invalid(
-                setting,
-                text,
-                f"expected principals such as User:alice, separated by semicolons, "
-                f"but got {principal}",
-            )
-    return principals
-
-
-def listener_principals(config: "BrokerConfig") -> dict[str, frozenset[str]]:
-    """The principals of every listener that has a list of them. Raises ConfigError."""
-    found = {}
-    for endpoint in config.listeners:
-        value = config.listener_value(endpoint.name, LISTENER_PRINCIPALS)
-        if value:
-            assert isinstance(value, str)
-            found[endpoint.name] = parse_principals(LISTENER_PRINCIPALS, value)
-    return found
-
-
-async def open_authorizer(
-    config: "BrokerConfig", store: "MetadataStore", clock: "Clock", rng: "random.Random"
-) -> Authorizer | None:
-    """The authorizer that the settings ask for, with all ACLs loaded; None if they ask for none.
-
-    Raises ConfigError and StoreError.
-    """
-    name = config.get_str("authorizer.class.name")
-    by_listener = listener_principals(config)
-    if not name:
-        return Authorizer(None, by_listener=by_listener) if by_listener else None
-    if name == STANDARD_AUTHORIZER:
-        log.info("ACLs are kept in the metadata store, as by AclAuthorizer asked_for=%s", name)
-    super_users = parse_principals(SUPER_USERS, config.get_optional_str(SUPER_USERS))
-    open_by_default = (config.get_optional_str(ALLOW_BY_DEFAULT) or "").strip().lower()
-    if open_by_default not in ("", "true", "false"):
-        raise ConfigError(ALLOW_BY_DEFAULT, f"{ALLOW_BY_DEFAULT} must be true or false")
-    from kavka.broker.security.acl.store import AclStore
-
-    acls = AclStore(store, clock, rng)
-    authorizer = Authorizer(
-        acls, super_users, open_by_default=open_by_default == "true", by_listener=by_listener
-    )
-    await acls.start()
-    log.info(
-        "ACLs are enforced patterns=%d super_users=%d open_by_default=%s",
-        *(sum(1 for _ in acls.table), len(super_users), open_by_default == "true"),
-    )
-    return authorizer
+def parse_principals(text: str | None) -> frozenset[str]:
+    """The principals of ``User:a;User:b``, which the setting's validator has let through."""
+    return frozenset(part.strip() for part in (text or "").split(";")) - {""}

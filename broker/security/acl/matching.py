@@ -96,14 +96,14 @@ def decide(
 ) -> bool | None:
     """Whether the ACLs that concern a resource let ``principal`` do ``operation`` to it.
 
-    None when there are no ACLs: the broker's settings decide. ``host`` is a bare address.
+    None when there are no ACLs: the broker's settings decide. ``host`` is a :func:`bare_host`.
     """
     implied_by = _IMPLY.get(operation, frozenset())
     verdict: bool | None = None
     for entry in entries:
         if verdict is None:
             verdict = False
-        if entry.principal not in (principal, EVERYBODY) or entry.host not in (host, WILDCARD):
+        if entry.principal not in (principal, EVERYBODY) or not _is_from(entry, host):
             continue
         if entry.permission is Permission.ALLOW:
             if entry.operation in (operation, Operation.ALL) or entry.operation in implied_by:
@@ -133,7 +133,7 @@ def decide_any(
         if (
             pattern.resource is resource
             and entry.principal in (principal, EVERYBODY)
-            and entry.host in (host, WILDCARD)
+            and _is_from(entry, host)
             and entry.operation in (operation, Operation.ALL)
         ):
             if entry.permission is Permission.ALLOW:
@@ -156,3 +156,25 @@ def _is_covered(pattern: Pattern, denied: set[Pattern]) -> bool:
         Pattern(resource, name[:length], PatternType.PREFIXED) in denied
         for length in range(1, len(name) + 1)
     )
+
+
+def bare_host(host: str) -> str:
+    """An address as ACLs name it: Java's spelling of it, without a slash in front."""
+    host = host.removeprefix("/")
+    if ":" not in host:
+        return host
+    from ipaddress import ip_address
+
+    address, _, _zone = host.partition("%")
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return host
+    if parsed.version == 6 and parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return ":".join(f"{int(group, 16):x}" for group in parsed.exploded.split(":"))
+
+
+def _is_from(entry: Entry, host: str) -> bool:
+    """Whether an entry concerns a client at the address ``host``, however it spells IPv6."""
+    return entry.host in (host, WILDCARD) or (":" in entry.host and bare_host(entry.host) == host)

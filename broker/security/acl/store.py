@@ -20,6 +20,7 @@ from kavka.broker.security.acl.model import (
     Pattern,
     PatternType,
 )
+from kavka.config.limits import ACL_NODE_BYTES_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.replication.store.base import (
     BadVersion,
@@ -141,14 +142,21 @@ class AclStore:
     async def _write(self, pattern: Pattern, entries: frozenset[Entry], version: int) -> bool:
         """Write and announce what a pattern's ACLs are now, unless somebody else was faster."""
         path = nodes.pattern_path(pattern)
+        body = nodes.encode_entries(entries)
+        if len(body) > ACL_NODE_BYTES_MAX:
+            raise KafkaError(
+                ErrorCode.INVALID_REQUEST,
+                f"The ACLs of {pattern} would take {len(body)} bytes, {ACL_NODE_BYTES_MAX} is the "
+                "most: remove some first",
+            )
         write: Operation
         if not entries:
             write = Delete(path, version)
         elif version == _ABSENT:
             await self._ensure_type(pattern)
-            write = Create(path, nodes.encode_entries(entries))
+            write = Create(path, body)
         else:
-            write = SetData(path, nodes.encode_entries(entries), version)
+            write = SetData(path, body, version)
         announcement = self._changes[pattern.type].announcement(nodes.encode_change(pattern))
         try:
             await self._store.multi([write, announcement])
