@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from kavka import __version__
-from kavka.broker.cli import inspection
+from kavka.broker.cli import certs, inspection
 from kavka.config import load as sources
 from kavka.config.options import BROKER_OPTIONS, ConfigError
 
@@ -86,6 +86,7 @@ def configs(names: tuple[str, ...], topics: bool, markdown: bool) -> int:
     return 0
 
 
+cli.add_command(certs.certs)
 cli.add_command(inspection.dump_log)
 cli.add_command(inspection.check)
 

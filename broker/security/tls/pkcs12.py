@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def read(data: bytes, password: str | None) -> Store:
     """The key with its chain, and the certificates that are trusted.
 
+    Of several keys the library shows one; a JKS store may have many.
+
     Raises WrongPassword, KeyStoreError.
     """
     from cryptography.hazmat.primitives import serialization
@@ -52,7 +54,11 @@ def read(data: bytes, password: str | None) -> Store:
     own = loaded.cert
     alias = (own.friendly_name or b"key").decode("utf-8", "replace")
     chain = _chain(own.certificate, [entry.certificate for entry in loaded.additional_certs])
-    return Store(keys=(KeyEntry(alias, key, tuple(map(der, chain))),))
+    in_chain = {der(certificate) for certificate in chain}
+    return Store(
+        keys=(KeyEntry(alias, key, tuple(map(der, chain))),),
+        trusted=tuple(TrustedEntry(*entry) for entry in others if entry[1] not in in_chain),
+    )
 
 
 def _chain(own: "Certificate", others: "list[Certificate]") -> "list[Certificate]":
