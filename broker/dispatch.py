@@ -100,6 +100,8 @@ HANDLERS: Final[dict[int, HandlerEntry]] = _table(
     (47, "k47_offset_delete", 0, 0),
     (48, "k48_describe_client_quotas", 0, 1),
     (49, "k49_alter_client_quotas", 0, 1),
+    (50, "k50_describe_user_scram_credentials", 0, 0),
+    (51, "k51_alter_user_scram_credentials", 0, 0),
     (60, "k60_describe_cluster", 0, 1),
     (61, "k61_describe_producers", 0, 0),
     (65, "k65_describe_transactions", 0, 0),
@@ -110,8 +112,6 @@ _KRAFT: Final = "KRaft only; metadata lives in ZooKeeper or the embedded store"
 _FORWARDING: Final = "broker-to-controller forwarding; replicas write to the store themselves"
 
 NOT_SUPPORTED: Final[dict[int, str]] = {
-    50: "SCRAM users come with the security wave; their keys are not in the 2.3 table",
-    51: "SCRAM users come with the security wave; their keys are not in the 2.3 table",
     52: _KRAFT,
     53: _KRAFT,
     54: _KRAFT,

@@ -19,6 +19,7 @@ from kavka.broker import logs
 from kavka.broker.assembly import Assembly
 from kavka.broker.listeners import ListenError
 from kavka.broker.network import UnsupportedProtocol
+from kavka.config.option import ConfigError
 from kavka.replication.registration import RegistrationError
 from kavka.replication.store.base import StoreError
 from kavka.storage.clock import Clock, SystemClock
@@ -35,6 +36,7 @@ log = logging.getLogger("kavka.server")
 _GC_THRESHOLDS: Final = (50_000, 50, 1_000)
 
 _EXPECTED: Final = (
+    ConfigError,
     ListenError,
     LogDirectoryError,
     RegistrationError,

@@ -30,11 +30,13 @@ class Logins:
         self._nodes: dict[str, Mapping[str, str]] | None = {}  # until somebody reads them
         self._users: Users | None = None
         self._gates: SaslGates | None = None
+        self.store: ConfigStore  # that users are kept in, since `follow`
         self.tokens: Tokens | None = None
         """Delegation tokens; None where no master key is set, so that there are none."""
 
     def follow(self, store: "ConfigStore") -> None:
         """Hear of users from now on; to be called before ``store`` starts."""
+        self.store = store
         store.subscribe("users", self._user_changed)
 
     @property
