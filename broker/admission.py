@@ -232,10 +232,10 @@ def limits_of(config: "BrokerConfig", listeners: Iterable[str]) -> Limits:
     for host, limit in config.max_connections_overrides.items():
         overrides.update(dict.fromkeys(_addresses_of(host), limit))
     by_listener = {
-        name: limit
+        name: own
         for name in names
         if config.is_set_for_listener(name, MAX_CONNECTIONS)
-        and isinstance(limit := config.listener_value(name, MAX_CONNECTIONS), int)
+        and isinstance(own := config.listener_value(name, MAX_CONNECTIONS), int)
     }
     return Limits(
         maximum=config.get_int(MAX_CONNECTIONS),

@@ -136,6 +136,8 @@ class Network:
         self._tls = tls
         self.on_addresses: Callable[[], None] = lambda: None
         """Called when listeners, or what clients are told of them, have changed."""
+        self.on_closed: Callable[[Endpoint], None] = lambda endpoint: None
+        """Called when a listener has been closed for good."""
         self.admission = Admission(limits_of(config, _names(config)))
         self.admission.on_excess = self._close_least_recently_used
         budget = config.get_int("queued.max.request.bytes")
@@ -156,6 +158,7 @@ class Network:
             ),
             RECEIVE_BUFFER_BYTES,
         )
+        self.hub.tls_ports = self._tls_ports
         self._listeners: dict[str, Listener] = {}
         self._listening = False
         self._stopped = False
@@ -222,6 +225,9 @@ class Network:
             return None
         size = config.listener_value(listener, name)
         return size if isinstance(size, int) and size > 0 else None
+
+    def _tls_ports(self) -> list[int]:
+        return [endpoint.port for endpoint in self.bound() if endpoint.protocol.endswith("SSL")]
 
     # -- addresses ------------------------------------------------------------------------
 
@@ -307,6 +313,7 @@ class Network:
             connections = [c for c in self.hub.connections if c.endpoint.name == listener.name]
             for connection in connections:
                 connection.close()
+            self.on_closed(listener.endpoint)
             log.info(
                 "not listening any more address=%s connections=%d",
                 *(listener.endpoint, len(connections)),

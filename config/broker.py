@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
-from kavka.config import checks
+from kavka.config import checks, profiles
 from kavka.config.listeners import Endpoint, parse_endpoints, parse_protocol_map
 from kavka.config.option import ConfigError, Dynamic, UnknownOptionError, Value
 from kavka.config.options import BROKER_OPTIONS, DYNAMIC_ONLY_OPTIONS, base_name, option_of
@@ -61,6 +61,7 @@ class BrokerConfig:
         self.defaults: dict[str, Value] = dict(_DEFAULTS)
         if not self.static.get("zookeeper.connect"):
             self.defaults.update(_ALONE)
+        self.defaults.update(profiles.defaults_of(self.static, self.defaults))
         self._subscribers: list[tuple[frozenset[str], Listener]] = []
         self._replaced: list[Callable[[], None]] = []
         self._values = self._parsed({})
@@ -236,8 +237,12 @@ class BrokerConfig:
 
     @property
     def security_protocols(self) -> dict[str, str]:
-        """Security protocol by listener name."""
-        return parse_protocol_map(self.get_str("listener.security.protocol.map"))
+        """Security protocol by listener name; a profile's names need not be repeated."""
+        key = "listener.security.protocol.map"
+        protocols = parse_protocol_map(self.get_str(key))
+        if self.is_set(key) and self.get_str("profile") != "default":
+            protocols = {**parse_protocol_map(str(self.defaults[key])), **protocols}
+        return protocols
 
     @property
     def listeners(self) -> list[Endpoint]:
@@ -260,9 +265,10 @@ class BrokerConfig:
         if text is not None:
             return parse_endpoints("advertised.listeners", text, self.security_protocols)
         host = port = None
-        if self.get_optional_str("listeners") is None:
+        if not self.is_set("listeners"):
             host = self.get_optional_str("advertised.host.name")
-            port = self.get_optional_int("advertised.port")
+            if self.get_optional_str("listeners") is None:  # else there are several
+                port = self.get_optional_int("advertised.port")
         return [
             endpoint._replace(
                 host=endpoint.routable_host if host is None else host,

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from kavka.config import profiles
 from kavka.config.listeners import ALL_INTERFACES
 from kavka.config.option import ConfigError, invalid
 
@@ -93,6 +94,7 @@ def _check_listeners(config: "BrokerConfig") -> None:
         "Only one of inter.broker.listener.name and security.inter.broker.protocol should be set.",
     )
     protocols = config.security_protocols
+    profiles.check_listeners(profiles.profile_of(config), config.listeners)
     listeners = {endpoint.name for endpoint in config.listeners}
     advertised = config.advertised_listeners
     names = {endpoint.name for endpoint in advertised}
