@@ -7,8 +7,12 @@ has to wait as soon as it is that far ahead of its limit, and for as long as it 
 again. The rule of the window holds beside it, the longer wait counts.
 """
 
+from typing import Final
+
 from kavka.broker.quotas.memory import Window
 from kavka.replication.rate import Rate
+
+_TOLD_EXACTLY: Final = 0.001  # seconds: waits are told to clients in milliseconds
 
 
 class ByteRate:
@@ -37,7 +41,10 @@ class ByteRate:
         too much all by itself would never pass.
         """
         self._catch_up(limit, now)
-        idle = not self._rate.total(now) if self._burst is None else not self._ahead
+        if self._burst is None:
+            idle = not self._rate.total(now)
+        else:
+            idle = self._ahead <= limit * _TOLD_EXACTLY
         owed = self._wait_for_idle(limit, now)
         wait = self.count(size, limit, now)
         if wait <= 0:
