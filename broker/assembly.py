@@ -24,6 +24,7 @@ from kavka.broker.network import Network
 from kavka.broker.quotas.keeper import QuotaKeeper
 from kavka.broker.security.acl.opening import open_authorizer
 from kavka.broker.security.logins import Logins
+from kavka.broker.security.tls.keeper import TlsKeeper
 from kavka.broker.transactions.coordinator import TransactionCoordinator
 from kavka.config import topic as topic_settings
 from kavka.config.option import ConfigError
@@ -91,6 +92,9 @@ class Assembly:
         compatibility = config.get_str("compatibility")
         broker.offered_versions = offered_versions(compatibility)
         dispatcher = Dispatcher(broker, compatibility)
+        broker.tls = TlsKeeper(config, broker.loop, self.clock)
+        self._teardown.push_async_callback(broker.tls.stop)
+        await broker.tls.prepare(config)
         network = self._network(dispatcher)
         broker.logs = LogManager(config, self.fs, self.clock, rng=self.random)
         broker.logs.on_directory_offline = self._directory_offline
@@ -128,7 +132,12 @@ class Assembly:
             if endpoint.protocol.startswith("SASL_"):
                 logins.prepare(endpoint)
         network = Network(
-            self.config, self.clock, self.broker.loop, dispatcher, gates=logins.gate
+            self.config,
+            self.clock,
+            self.broker.loop,
+            dispatcher,
+            gates=logins.gate,
+            tls=self.broker.tls.settings,
         )
         network.bind()
         self._teardown.callback(network.close)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kavka.broker.quotas.quotas import Quotas
     from kavka.broker.security.acl.authorizer import Authorizer
     from kavka.broker.security.logins import Logins
+    from kavka.broker.security.tls.keeper import TlsKeeper
     from kavka.broker.transactions.coordinator import TransactionCoordinator
     from kavka.config.broker import BrokerConfig
     from kavka.replication.controller.channels import BrokerChannel
@@ -65,6 +66,7 @@ class Broker:
         "quotas",
         "replicas",
         "store",
+        "tls",
         "transactions",
         "waiting",
     )
@@ -86,6 +88,7 @@ class Broker:
     transactions: "TransactionCoordinator"
     producer_ids: "ProducerIds"
     quota_keeper: "QuotaKeeper"
+    tls: "TlsKeeper"
     logins: "Logins"
     waiting: "WaitingRoom"
     fetch_sessions: "FetchSessions"

@@ -66,6 +66,8 @@ class ListenerControl:
         StoreError; nothing has changed then.
         """
         config = self._broker.config
+        opened = {endpoint.name for endpoint in self.bound}
+        await self._broker.tls.prepare(changed, opened)
         if (
             changed.listeners == config.listeners
             and changed.advertised_listeners == config.advertised_listeners
