@@ -4,6 +4,7 @@
 * Settings of one broker (addresses, keys) cannot be given as the cluster's default.
 * A name that no table knows is kept and described, for whoever reads it.
 * Thread counts move by at most a factor of two at a time.
+* The strict profile lets the bandwidth of public listeners only be raised.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,8 +19,10 @@ from kavka.config.options import (
     option_of,
     synonyms_of,
 )
+from kavka.config.profiles import profile_of
 from kavka.config.security_table import SECURITY_OPTIONS
 
+_PUBLIC_BANDWIDTH: Final = "public.bandwidth.mbits"
 _THREAD_COUNTS: Final = (
     "num.io.threads",
     "num.network.threads",
@@ -87,6 +90,7 @@ def validate(config: BrokerConfig, overrides: Mapping[str, str], per_broker: boo
         changed = config.with_dynamic(overrides, config.dynamic_broker)
     _check_thread_counts(config, changed)
     _check_listeners(config, changed)
+    _check_public_bandwidth(config, changed)
     return changed
 
 
@@ -125,6 +129,18 @@ def _check_thread_counts(config: BrokerConfig, changed: BrokerConfig) -> None:
             raise ConfigError(
                 name, f"{prefix}, value should not be greater than double the current value {old}"
             )
+
+
+def _check_public_bandwidth(config: BrokerConfig, changed: BrokerConfig) -> None:
+    """Where it may only be raised: to have no limit is to have more than any."""
+    old, new = config.get_int(_PUBLIC_BANDWIDTH), changed.get_int(_PUBLIC_BANDWIDTH)
+    fallen = 0 < new < old
+    if fallen and not profile_of(config).public_bandwidth_falls:
+        raise ConfigError(
+            _PUBLIC_BANDWIDTH,
+            f"{_PUBLIC_BANDWIDTH} can only be raised in the {profile_of(config).name} profile: it "
+            f"is {old}, not {new}",
+        )
 
 
 def _check_listeners(config: BrokerConfig, changed: BrokerConfig) -> None:

@@ -53,7 +53,7 @@ class InstanceBandwidth:
         public_listeners: Collection[str],
     ) -> None:
         self._rates = rates
-        self._public_listeners = frozenset(name.upper() for name in public_listeners)
+        self._public_listeners = frozenset(public_listeners)
         self._all = _Duplex()
         self._public = _Duplex()
         self._asked: float | None = None

@@ -15,6 +15,7 @@ from kavka.broker.quotas.entities import (
     parse_limit,
 )
 from kavka.config.flavours import flavour_of
+from kavka.config.profiles import PUBLIC
 
 if TYPE_CHECKING:
     from kavka.broker.admission import Admission
@@ -33,7 +34,6 @@ _BANDWIDTH_SETTINGS: Final = (
     "instance.flavour",
     "instance.bandwidth.bytes",
     "public.bandwidth.mbits",
-    "public.listeners",
 )
 
 
@@ -106,9 +106,7 @@ class QuotaKeeper:
         else:
             from kavka.broker.quotas.instance import InstanceBandwidth
 
-            self._made().instance = InstanceBandwidth(
-                self._bandwidths, self._config.get_list("public.listeners")
-            )
+            self._made().instance = InstanceBandwidth(self._bandwidths, PUBLIC)
         self._attach()
 
     def _bandwidths(self) -> tuple[float | None, float | None]:

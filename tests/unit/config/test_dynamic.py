@@ -119,3 +119,19 @@ def test_read_only_looks_at_the_whole_group() -> None:
     assert dynamic.is_read_only("foo.bar")
     assert not dynamic.is_read_only("listener.name.x.ssl.keystore.location")
     assert not dynamic.is_read_only("leader.replication.throttled.rate")
+
+
+def test_public_bandwidth_can_only_be_raised_in_the_strict_profile() -> None:
+    name = "public.bandwidth.mbits"
+    for profile in ("default", "managed"):
+        free = BrokerConfig({name: "20", "profile": profile})
+        assert dynamic.validate(free, {name: "10"}, True).get_int(name) == 10
+    strict = BrokerConfig({name: "20", "profile": "strict"})
+    for raised in ("20", "30", "0"):
+        assert dynamic.validate(strict, {name: raised}, False).get_int(name) == int(raised)
+    assert refused({name: "19"}, False, strict) == (
+        "public.bandwidth.mbits can only be raised in the strict profile: it is 20, not 19"
+    )
+    # Taking back what raised it lowers it as well.
+    raised_before = strict.with_dynamic({name: "50"}, {})
+    assert "it is 50, not 20" in refused({}, False, raised_before)

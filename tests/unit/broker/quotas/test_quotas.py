@@ -17,6 +17,7 @@ from kavka.broker.quotas.memory import Window
 from kavka.broker.quotas.quotas import Quotas
 from kavka.broker.request import Pending, Raw, Request
 from kavka.config.broker import BrokerConfig
+from kavka.config.profiles import PUBLIC
 from kavka.protocol import codec, headers
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k00_produce import ProduceRequest, ProduceResponse
@@ -351,9 +352,9 @@ def test_both_directions_have_the_bandwidth_each(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_public_has_a_bandwidth_of_its_own() -> None:
-    instance = InstanceBandwidth(lambda: (100_000.0, 1_000.0), ("public",))
+    instance = InstanceBandwidth(lambda: (100_000.0, 1_000.0), PUBLIC)
     inside: Any = Connection("PLAINTEXT")
-    outside: Any = Connection("PUBLIC")
+    outside: Any = Connection("PUBLIC_PLAIN")
     assert instance.take(inside, 20_000, 0, 0.0) == 0
     assert instance.take(outside, 3_250, 0, 0.0) == pytest.approx(3)
     assert instance.take(inside, 1_000, 0, 0.0) == 0
