@@ -117,21 +117,27 @@ class AclStore:
         await self._update(pattern, lambda there: there.union(entries))
 
     async def remove(self, pattern: Pattern, entries: Collection[Entry]) -> frozenset[Entry]:
-        """Remove ACLs; those that really were there are returned. Raises KafkaError."""
+        """Remove ACLs; those that were there are returned. Raises KafkaError."""
         before = await self._update(pattern, lambda there: there.difference(entries))
         return before.intersection(entries)
 
     async def _update(self, pattern: Pattern, change: Change) -> frozenset[Entry]:
-        """Change a pattern's ACLs; this broker obeys when this returns what they were before."""
+        """Change a pattern's ACLs; this broker obeys when this returns what was there before.
+
+        An attempt that seemed to fail may be our own doing, whose answer was lost: so what any
+        attempt has found counts as having been there.
+        """
+        found: frozenset[Entry] = frozenset()
         try:
             for attempt in range(UPDATE_ATTEMPTS):
                 if attempt > 1:  # the first time it is hardly a fight
                     await asyncio.sleep(self._rng.uniform(*_BACK_OFF_SECONDS))
                 before, version = await self._read(pattern)
+                found |= before
                 after = change(before)
                 if after == before or await self._write(pattern, after, version):
                     await self._take_over(pattern)
-                    return before
+                    return found
         except StoreError as error:
             raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, str(error)) from error
         raise KafkaError(
