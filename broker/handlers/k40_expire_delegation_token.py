@@ -1,11 +1,13 @@
-"""ExpireDelegationToken (40): no tokens are given out, see ``k38_create_delegation_token``.
+"""ExpireDelegationToken (40): let a token end sooner, or at once.
 
 v1 throttle after the response · v2 flexible.
 """
 
 from typing import TYPE_CHECKING, Final
 
-from kavka.protocol.errors import ErrorCode
+from kavka.broker import audit
+from kavka.broker.security.token_requests import asker, require_authenticated, token_store
+from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k40_expire_delegation_token import (
     ExpireDelegationTokenRequest,
     ExpireDelegationTokenResponse,
@@ -18,9 +20,22 @@ if TYPE_CHECKING:
 KEY: Final = 40
 
 
-def handle(
+async def handle(
     broker: "Broker", request: "Request", body: ExpireDelegationTokenRequest
 ) -> ExpireDelegationTokenResponse:
-    return ExpireDelegationTokenResponse(
-        error_code=ErrorCode.DELEGATION_TOKEN_AUTH_DISABLED, expiry_timestamp_ms=-1
-    )
+    try:
+        require_authenticated(request)
+        store = token_store(broker)
+        token, over = store.tokens.expired(asker(request), body.hmac, body.expiry_time_period_ms)
+        await (store.remove(token) if over else store.put(token))
+    except KafkaError as error:
+        audit.audit(request, "ExpireDelegationToken", "DelegationToken:?", error.code)
+        return error_response(error.code, body)
+    audit.audit(request, "ExpireDelegationToken", f"DelegationToken:{token.token_id}")
+    return ExpireDelegationTokenResponse(expiry_timestamp_ms=token.expiry_ms)
+
+
+def error_response(
+    code: ErrorCode, body: ExpireDelegationTokenRequest
+) -> ExpireDelegationTokenResponse:
+    return ExpireDelegationTokenResponse(error_code=code, expiry_timestamp_ms=-1)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kavka.broker.context import Broker
     from kavka.broker.hub import Service
     from kavka.broker.security.sasl.gates import SaslGates
+    from kavka.broker.security.token_store import TokenStore
     from kavka.broker.security.tokens import Tokens
     from kavka.broker.security.users import Users
     from kavka.config.listeners import Endpoint
@@ -31,7 +32,7 @@ class Logins:
         self._users: Users | None = None
         self._gates: SaslGates | None = None
         self.store: ConfigStore  # that users are kept in, since `follow`
-        self.tokens: Tokens | None = None
+        self.tokens: TokenStore | None = None
         """Delegation tokens; None where no master key is set, so that there are none."""
 
     def follow(self, store: "ConfigStore") -> None:
@@ -59,6 +60,38 @@ class Logins:
         """Read the settings of a SASL listener. Raises ConfigError."""
         self._made_gates().prepare(endpoint)
 
+    async def open_tokens(self) -> None:
+        """Load delegation tokens, where there are any, and follow them. Raises StoreError."""
+        broker = self._broker
+        config, clock = broker.config, broker.clock
+        master_key = config.get_optional_str("delegation.token.master.key")
+        if not master_key:
+            return
+        from kavka.broker.security.token_store import TokenStore
+        from kavka.broker.security.tokens import Tokens
+
+        tokens = Tokens(
+            master_key,
+            config.get_int("delegation.token.max.lifetime.ms"),
+            config.get_int("delegation.token.expiry.time.ms"),
+            clock,
+            os.urandom,
+        )
+        self.tokens = TokenStore(
+            tokens,
+            broker.store,
+            clock,
+            os.urandom,
+            is_controller=lambda: broker.controller.active,
+            check_interval=config.get_int("delegation.token.expiry.check.interval.ms") / 1000,
+        )
+        await self.tokens.start()
+
+    async def close_tokens(self) -> None:
+        """Follow tokens no more."""
+        if self.tokens is not None:
+            await self.tokens.stop()
+
     def close(self) -> None:
         """Let threads and timers go."""
         if self._gates is not None:
@@ -68,8 +101,11 @@ class Logins:
         if self._gates is None:
             from kavka.broker.security.sasl.gates import SaslGates
 
-            self._gates = SaslGates(self._broker, self._dispatcher, self.users, lambda: self.tokens)
+            self._gates = SaslGates(self._broker, self._dispatcher, self.users, self._known_tokens)
         return self._gates
+
+    def _known_tokens(self) -> "Tokens | None":
+        return None if self.tokens is None else self.tokens.tokens
 
     def _user_changed(self, node: str, overrides: Mapping[str, str]) -> None:
         if self._users is not None:
