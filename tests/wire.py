@@ -25,8 +25,18 @@ Answer = TypeVar("Answer", bound=Message)
 class WireClient:
     """One connection; a request is sent and its response awaited."""
 
-    def __init__(self, port: int, *, timeout: float = 30.0, client_id: str = "wire") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(
+        self,
+        port: int,
+        *,
+        timeout: float = 30.0,
+        client_id: str = "wire",
+        host: str = "127.0.0.1",
+        source: str | None = None,
+    ) -> None:
+        self.socket = socket.create_connection(
+            (host, port), timeout=timeout, source_address=(source, 0) if source else None
+        )
         self.client_id = client_id
         self._correlation_id = 0
 
