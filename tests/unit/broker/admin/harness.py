@@ -35,6 +35,9 @@ class Connection:
     def keep_frame(self) -> bool:
         return False
 
+    def mute(self, seconds: float) -> None:
+        """Who asks here waits for nothing."""
+
 
 class _Awaiter:
     def __init__(self) -> None:
