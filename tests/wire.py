@@ -40,6 +40,13 @@ class WireClient:
         self.client_id = client_id
         self._correlation_id = 0
 
+    @classmethod
+    def over(cls, connected: socket.socket) -> "WireClient":
+        """A client of a connection that is there already."""
+        client = cls.__new__(cls)
+        client.socket, client.client_id, client._correlation_id = connected, "wire", 0
+        return client
+
     def __enter__(self) -> "WireClient":
         return self
 
