@@ -185,8 +185,9 @@ class Assembly:
         else:
             from kavka.broker.cluster.peers import Peers
             from kavka.broker.cluster.replication import replicas_of_member
+            from kavka.broker.cluster.security import client_security
 
-            broker.peers = Peers(config, broker.node_id)
+            broker.peers = Peers(config, broker.node_id, client_security(config, broker.tls))
             self._teardown.callback(broker.peers.close)
             broker.replicas = replicas_of_member(broker, broker.peers, topic_config, self._teardown)
         log_manager.mover.on_moved = broker.replicas.log_moved

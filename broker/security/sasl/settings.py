@@ -1,5 +1,6 @@
 """What the settings say of SASL on one listener (KIP-86, KIP-103, KIP-368)."""
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kavka.broker.security.sasl.jwt import Rules
@@ -9,6 +10,7 @@ from kavka.config.security_table import UNSECURED_TOKENS
 
 if TYPE_CHECKING:
     from kavka.config.broker import BrokerConfig
+    from kavka.replication.client import BrokerClient
 
 PLAIN: Final = "PLAIN"
 OAUTHBEARER: Final = "OAUTHBEARER"
@@ -159,3 +161,21 @@ def _unsecured_rules(entry: JaasEntry | None) -> Rules:
         required_scopes=option("RequiredScope", "").split(),
         skew_ms=int(skew),
     )
+
+
+def inter_broker_handshake(
+    config: "BrokerConfig",
+) -> "Callable[[BrokerClient], Awaitable[None]] | None":
+    """How this broker logs in at others; None where their listener is without SASL.
+
+    Name and password are those in force when a connection is made. Raises ConfigError where they
+    are missing.
+    """
+    listener = config.inter_broker_listener
+    if not config.security_protocols[listener].startswith("SASL_"):
+        return None
+    from kavka.replication import sasl
+
+    mechanism = config.get_str("sasl.mechanism.inter.broker.protocol")
+    login(config, listener, mechanism)
+    return sasl.handshake(mechanism, lambda: login(config, listener, mechanism))
