@@ -106,6 +106,8 @@ HANDLERS: Final[dict[int, HandlerEntry]] = _table(
     (61, "k61_describe_producers", 0, 0),
     (65, "k65_describe_transactions", 0, 0),
     (66, "k66_list_transactions", 0, 1),
+    (68, "k68_consumer_group_heartbeat", 0, 1),
+    (69, "k69_consumer_group_describe", 0, 0),
 )
 
 _KRAFT: Final = "KRaft only; metadata lives in ZooKeeper or the embedded store"
@@ -124,8 +126,6 @@ NOT_SUPPORTED: Final[dict[int, str]] = {
     63: _KRAFT,
     64: _KRAFT,
     67: _FORWARDING,
-    68: "the consumer protocol of KIP-848 needs a KRaft broker; clients use the classic one",
-    69: "the consumer protocol of KIP-848 needs a KRaft broker; clients use the classic one",
     70: _KRAFT,
     71: "client telemetry (KIP-714) needs a receiver plug-in and a KRaft broker",
     72: "client telemetry (KIP-714) needs a receiver plug-in and a KRaft broker",

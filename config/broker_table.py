@@ -20,6 +20,7 @@ from kavka.config.option import (
     ConfigType,
     Dynamic,
     Importance,
+    ListOf,
     OneOf,
     Option,
     Pattern,
@@ -242,6 +243,15 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "Longest session time-out a member may ask for."),
     ("group.max.size", INT, INT_MAX, AT_LEAST_1, MEDIUM, FIXED,
      "Most members of a group."),
+    ("group.consumer.session.timeout.ms", INT, 45000, AT_LEAST_1, MEDIUM, FIXED,
+     "Silence after which a member of the consumer protocol counts as gone."),
+    ("group.consumer.heartbeat.interval.ms", INT, 5000, AT_LEAST_1, MEDIUM, FIXED,
+     "How often members of the consumer protocol are told to heartbeat."),
+    ("group.consumer.max.size", INT, INT_MAX, AT_LEAST_1, MEDIUM, FIXED,
+     "Most members of a group of the consumer protocol."),
+    ("group.consumer.assignors", LIST, ("uniform", "range"), ListOf("uniform", "range"), MEDIUM,
+     FIXED,
+     "Assignors that members may ask for; the first is taken when they do not ask."),
     ("offset.metadata.max.bytes", INT, 4096, None, HIGH, FIXED,
      "Largest text that may be stored with a committed offset."),
     ("offsets.commit.required.acks", SHORT, -1, None, HIGH, FIXED,
@@ -420,10 +430,8 @@ _OWN_ROWS: Final[tuple[_Row, ...]] = (
      "Bytes per second that one broker takes from its clients, and as many that it gives them; 0: "
      "the broker's share of instance.flavour, or no limit without one."),
     ("public.bandwidth.mbits", INT, 0, AT_LEAST_0, HIGH, CLUSTER,
-     "Megabits per second, in each direction, by the public listeners of all brokers together; 0 "
-     "is without limit."),
-    ("public.listeners", LIST, (), None, MEDIUM, CLUSTER,
-     "Listeners that are open to the public: public.bandwidth.mbits is for them."),
+     "Megabits per second, in each direction, by the listeners PUBLIC_PLAIN and PUBLIC_SASL_SSL of "
+     "all brokers together; 0 is without limit. The strict profile lets it only be raised."),
     ("source.allow", LIST, ("0.0.0.0/0", "::/0"), None, MEDIUM, CLUSTER,
      "Addresses that clients may connect from: networks such as 10.0.0.0/8, single addresses, and "
      "sets of source.rule.sets as @name. Meant for one listener: "

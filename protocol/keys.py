@@ -130,8 +130,14 @@ RANGES_1_1: Final[Mapping[int, VersionRange]] = {
 RANGES_2_3: Final[Mapping[int, VersionRange]] = {
     api.key: api.in_2_3 for api in APIS.values() if api.in_2_3
 }
+OF_4: Final[Mapping[int, VersionRange]] = {
+    68: (0, 1),  # librdkafka speaks the consumer protocol only with this one
+}
+"""Versions that Kafka 4.0 has brought and this broker answers."""
+
 LATEST: Final[Mapping[int, VersionRange]] = {
-    api.key: api.in_3_9 for api in APIS.values() if api.in_3_9
+    **{api.key: api.in_3_9 for api in APIS.values() if api.in_3_9},
+    **OF_4,
 }
 FLEXIBLE_SINCE: Final[Mapping[int, int]] = {
     api.key: api.flexible_since for api in APIS.values() if api.flexible_since is not None

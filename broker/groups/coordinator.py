@@ -16,6 +16,10 @@ from uuid import uuid4
 
 from kavka.broker.groups import records
 from kavka.broker.groups.budget import MemberBudget
+from kavka.broker.groups.consumer.coordinator import ConsumerGroups, NoTopics, TopicSource
+from kavka.broker.groups.consumer.group import ConsumerGroup
+from kavka.broker.groups.consumer.settings import ConsumerGroupSettings
+from kavka.broker.groups.consumer.topics import MetadataTopics
 from kavka.broker.groups.core import GroupState
 from kavka.broker.groups.group import Group
 from kavka.broker.groups.journal import Journal, group_error
@@ -39,8 +43,9 @@ from kavka.broker.groups.messages import (
 from kavka.broker.groups.offset_keeper import OffsetKeeper
 from kavka.broker.groups.offsets_log import OffsetsLog, ReplicaOffsetsLog
 from kavka.broker.groups.ownership import Offload, Ownership, partition_for
-from kavka.broker.groups.partition import GroupPartition
+from kavka.broker.groups.partition import AnyGroup, GroupPartition
 from kavka.broker.groups.settings import GroupSettings
+from kavka.broker.groups.subscription import CONSUMER_PROTOCOL
 from kavka.broker.groups.timers import CallLater, Deadlines
 from kavka.config import limits
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -52,7 +57,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kavka.groups")
 
-CLASSIC: Final = "Classic"  # the type of all groups here (KIP-848's is "Consumer")
+CLASSIC: Final = "Classic"  # types of groups, as ListGroups calls them (KIP-848)
+CONSUMER: Final = "Consumer"
 
 
 def _can_be_stored(join: Join) -> bool:
@@ -84,6 +90,8 @@ class GroupCoordinator:
         offload: Offload,
         partition_count: Callable[[], int],
         random_id: Callable[[], str] = _random_id,
+        topics: TopicSource | None = None,
+        consumer_settings: ConsumerGroupSettings | None = None,
     ) -> None:
         self.settings = settings
         self._clock = clock
@@ -98,6 +106,13 @@ class GroupCoordinator:
             logger=log,
         )
         self.offsets = OffsetKeeper(self, self._journal, clock, call_later)
+        self.consumers = ConsumerGroups(
+            self,
+            self._journal,
+            consumer_settings or ConsumerGroupSettings(),
+            topics or NoTopics(),
+            random_id,
+        )
         self._budget = MemberBudget(self.groups, limits.GROUP_MEMBERS_BYTES_MAX)
 
     @classmethod
@@ -128,6 +143,8 @@ class GroupCoordinator:
             call_later,
             offload,
             partition_count,
+            topics=MetadataTopics(broker.metadata),
+            consumer_settings=ConsumerGroupSettings.from_config(broker.config),
         )
 
     def start(self, broker: "Broker | None" = None) -> None:
@@ -171,14 +188,20 @@ class GroupCoordinator:
         for group in groups:
             self._deadlines.forget(group.group_id)
         for group in groups:
-            self.run(group, group.unload())
+            if isinstance(group, Group):
+                self.run(group, group.unload())
+            else:
+                group.dead = True
 
     def _build_groups(self, owned: GroupPartition, replay: Replay) -> int:
         now = self.now()
         for group_id, loaded in replay.groups.items():
             if not loaded.exists:
                 continue
-            if loaded.image is None:
+            group: AnyGroup
+            if loaded.consumer is not None:
+                group = ConsumerGroup(group_id, self.consumers.settings, now, loaded.consumer)
+            elif loaded.image is None:
                 group = self._new_group(group_id)
             else:
                 group = Group.restore(
@@ -188,7 +211,7 @@ class GroupCoordinator:
             owned.groups[group_id] = group
             for producer_id in group.offsets.open_producers:
                 owned.note_transaction(producer_id, group_id)
-            self.run(group, [])
+            self.watch(group)
         if replay.unknown_records:
             log.warning(
                 "Records of no known kind were passed over partition=%d records=%d",
@@ -228,25 +251,29 @@ class GroupCoordinator:
         assert owned is not None
         return owned
 
-    def find(self, group_id: str) -> Group | None:
+    def find(self, group_id: str) -> AnyGroup | None:
         """The group if it is known here."""
         owned = self._owned.get(self.partition_of(group_id))
         return None if owned is None else owned.groups.get(group_id)
 
-    def find_or_create(self, group_id: str) -> Group:
+    def _find_classic(self, group_id: str) -> Group | None:
+        group = self.find(group_id)
+        return group if isinstance(group, Group) else None
+
+    def find_or_create(self, group_id: str) -> AnyGroup:
         owned = self.owner_of(group_id)
         group = owned.groups.get(group_id)
         if group is None:
             group = owned.groups[group_id] = self._new_group(group_id)
         return group
 
-    def discard_if_useless(self, group: Group) -> None:
+    def discard_if_useless(self, group: AnyGroup) -> None:
         """Forget a group that was made for a request that left nothing in it."""
         if group.may_vanish and group.generation == 0:
             group.bury(self.now())
             self.forget(group)
 
-    def forget(self, group: Group) -> None:
+    def forget(self, group: AnyGroup) -> None:
         """Drop a dead group; requests that come later find nothing, or a new one."""
         assert group.state is GroupState.DEAD
         owned = self._owned.get(self.partition_of(group.group_id))
@@ -262,7 +289,7 @@ class GroupCoordinator:
         """The partitions led here, loaded or not."""
         return iter(self._owned)
 
-    def groups(self) -> Iterator[Group]:
+    def groups(self) -> Iterator[AnyGroup]:
         """All groups coordinated here."""
         for owned in self._owned:
             yield from list(owned.groups.values())
@@ -294,13 +321,31 @@ class GroupCoordinator:
             waiter(JoinResult(error, join.member_id))
             return
         group = self.find(group_id)
-        if group is None:
-            if join.member_id != UNKNOWN_MEMBER_ID:
-                waiter(JoinResult(ErrorCode.UNKNOWN_MEMBER_ID, join.member_id))
+        if group is None and join.member_id != UNKNOWN_MEMBER_ID:
+            waiter(JoinResult(ErrorCode.UNKNOWN_MEMBER_ID, join.member_id))
+            return
+        if not isinstance(group, Group):
+            try:
+                group = self._make_classic(group_id, group)
+            except KafkaError as refused:
+                waiter(JoinResult(refused.code, join.member_id))
                 return
-            group = self.find_or_create(group_id)
         self.run(group, group.join(join, waiter, self.now()))
         self.discard_if_useless(group)
+
+    def _make_classic(self, group_id: str, before: ConsumerGroup | None) -> Group:
+        """A new group; one of the consumer protocol that has no members gives its place up.
+
+        Raises KafkaError: INCONSISTENT_GROUP_PROTOCOL, or why its end could not be written.
+        """
+        group = self._new_group(group_id)
+        if before is not None:
+            if before.data.members:
+                raise KafkaError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
+            self.consumers.give_up(before)
+            group.offsets = before.offsets
+        self.owner_of(group_id).groups[group_id] = group
+        return group
 
     def sync(self, group_id: str, sync: Sync, waiter: SyncWaiter) -> None:
         """SyncGroup: ``waiter`` is called now or when the assignment is stored."""
@@ -311,7 +356,7 @@ class GroupCoordinator:
         if error is not ErrorCode.NONE:
             waiter(SyncResult(error))
             return
-        group = self.find(group_id)
+        group = self._find_classic(group_id)
         if group is None:
             waiter(SyncResult(ErrorCode.UNKNOWN_MEMBER_ID))
             return
@@ -326,7 +371,7 @@ class GroupCoordinator:
             return ErrorCode.NONE  # nothing is known yet that would speak against it
         if error is not ErrorCode.NONE:
             return error
-        group = self.find(group_id)
+        group = self._find_classic(group_id)
         if group is None:
             return ErrorCode.UNKNOWN_MEMBER_ID
         error = group.heartbeat(member_id, instance_id, generation, self.now())
@@ -338,12 +383,16 @@ class GroupCoordinator:
         error = self.status(group_id)
         if error is not ErrorCode.NONE:
             return error, []
-        group = self.find(group_id)
+        group = self._find_classic(group_id)
         if group is None:
             return ErrorCode.NONE, [ErrorCode.UNKNOWN_MEMBER_ID for _ in leaves]
         error, errors, effects = group.leave(leaves, self.now())
         self.run(group, effects)
         return error, errors
+
+    def has_room_for(self, topics: Iterable[str]) -> bool:
+        """Whether one more member that reads these topics can be remembered."""
+        return self._budget.admits_consumer(topics, self._clock.monotonic())
 
     # -- looking ----------------------------------------------------------------------------
 
@@ -352,7 +401,7 @@ class GroupCoordinator:
         error = self.status(group_id, may_be_empty=True)
         if error is not ErrorCode.NONE:
             return error, GroupDescription("")
-        group = self.find(group_id)
+        group = self._find_classic(group_id)
         if group is None:
             return ErrorCode.NONE, GroupDescription(GroupState.DEAD)
         return ErrorCode.NONE, group.describe()
@@ -366,12 +415,11 @@ class GroupCoordinator:
         error = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS if self._owned.loading else ErrorCode.NONE
         wanted_states = {state.lower() for state in states}
         wanted_types = {name.lower() for name in types}
-        if wanted_types and CLASSIC.lower() not in wanted_types:
-            return error, []
         return error, [
-            GroupListing(group.group_id, group.protocol_type or "", group.state)
-            for group in self.groups()
-            if not wanted_states or group.state.lower() in wanted_states
+            listing
+            for listing in map(_listing, self.groups())
+            if (not wanted_states or listing.state.lower() in wanted_states)
+            and (not wanted_types or listing.type.lower() in wanted_types)
         ]
 
     # -- running groups ---------------------------------------------------------------------
@@ -379,11 +427,15 @@ class GroupCoordinator:
     def now(self) -> Moment:
         return Moment(self._clock.monotonic(), self._clock.wall_ms())
 
-    def run(self, group: Group, effects: list[Effect]) -> None:
-        """Carry out what a group wants done, and be there at its next deadline."""
+    def watch(self, group: AnyGroup, earliest: float = 0.0) -> None:
+        """Be there at the group's next deadline, but not before ``earliest`` (seconds)."""
         deadline = group.next_deadline()
         if deadline != math.inf:
-            self._deadlines.set(group.group_id, deadline)
+            self._deadlines.set(group.group_id, max(deadline, earliest))
+
+    def run(self, group: Group, effects: list[Effect]) -> None:
+        """Carry out what a group wants done, and be there at its next deadline."""
+        self.watch(group)
         for effect in effects:
             if isinstance(effect, StoreGroup):
                 self._store(group, effect)
@@ -413,5 +465,13 @@ class GroupCoordinator:
 
     def _on_due(self, group_id: str) -> None:
         group = self.find(group_id)
-        if group is not None:
+        if isinstance(group, Group):
             self.run(group, group.on_time(self.now()))
+        elif group is not None:
+            self.consumers.on_due(group)
+
+
+def _listing(group: AnyGroup) -> GroupListing:
+    if isinstance(group, Group):
+        return GroupListing(group.group_id, group.protocol_type or "", group.state, CLASSIC)
+    return GroupListing(group.group_id, CONSUMER_PROTOCOL, group.state, CONSUMER)

@@ -10,15 +10,16 @@
 from kavka.broker.groups.core import GroupState
 from kavka.broker.groups.group import Group
 from kavka.broker.groups.offsets import NO_EXPIRY, CommittedOffset
+from kavka.broker.groups.partition import AnyGroup
 from kavka.protocol.topics import TopicPartition
 
 
-def expired_offsets(group: Group, now_ms: int, retention_ms: int) -> list[TopicPartition]:
+def expired_offsets(group: AnyGroup, now_ms: int, retention_ms: int) -> list[TopicPartition]:
     """The partitions whose offsets are to be deleted; never one with a commit under way."""
     keep_topics: frozenset[str] = frozenset()
     empty_since_ms: int | None = None
     if group.state is GroupState.EMPTY:
-        if group.protocol_type is not None:
+        if not isinstance(group, Group) or group.protocol_type is not None:
             empty_since_ms = group.state_timestamp_ms
     elif group.state is GroupState.STABLE:
         subscribed = group.subscribed_topics()

@@ -12,10 +12,13 @@ import logging
 from typing import Final
 
 from kavka.broker.groups import records
+from kavka.broker.groups.consumer.records import read_update
+from kavka.broker.groups.consumer.state import GroupData
 from kavka.broker.groups.image import GroupImage
 from kavka.broker.groups.offsets import GroupOffsets
 from kavka.config import limits
 from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.records import consumer_groups
 from kavka.protocol.records.batch import (
     Record,
     crc_ok,
@@ -33,15 +36,16 @@ _MAGIC_V2: Final = 2
 class LoadedGroup:
     """What a partition says of one group: its last generation and its offsets."""
 
-    __slots__ = ("image", "offsets")
+    __slots__ = ("consumer", "image", "offsets")
 
     def __init__(self) -> None:
         self.image: GroupImage | None = None
+        self.consumer: GroupData | None = None  # of the consumer protocol (KIP-848)
         self.offsets = GroupOffsets()
 
     @property
     def exists(self) -> bool:
-        return self.image is not None or self.offsets.in_use
+        return self.image is not None or self.consumer is not None or self.offsets.in_use
 
 
 class Replay:
@@ -104,11 +108,9 @@ class Replay:
     def _apply_known(self, record: Record, producer_id: int | None) -> None:
         key = None if record.key is None else records.read_key(record.key)
         if key is None:
-            self.unknown_records += 1
+            self._apply_consumer(record)
             return
-        group = self.groups.get(key.group)
-        if group is None:
-            group = self.groups[key.group] = LoadedGroup()
+        group = self._group(key.group)
         if isinstance(key, records.GroupKey):
             group.image = None if record.value is None else records.read_group(record.value)
         elif record.value is None:
@@ -120,6 +122,28 @@ class Replay:
             else:
                 group.offsets.put_transactional(producer_id, key.partition, value, record.offset)
                 self._in_transactions.setdefault(producer_id, set()).add(key.group)
+
+    def _apply_consumer(self, record: Record) -> None:
+        """A record of a group of the consumer protocol."""
+        key = None if record.key is None else consumer_groups.decode_key(record.key)
+        if key is None:
+            self.unknown_records += 1
+            return
+        group = self._group(key.group_id)
+        if record.value is None and isinstance(key, consumer_groups.ConsumerGroupMetadataKey):
+            group.consumer = None
+            return
+        update = read_update(key, record.value)
+        if update is not None:
+            if group.consumer is None:
+                group.consumer = GroupData()
+            group.consumer.apply(update)
+
+    def _group(self, group_id: str) -> LoadedGroup:
+        group = self.groups.get(group_id)
+        if group is None:
+            group = self.groups[group_id] = LoadedGroup()
+        return group
 
     def _end_transaction(self, producer_id: int, committed: bool) -> None:
         for group_id in self._in_transactions.pop(producer_id, ()):

@@ -145,3 +145,4 @@ class GroupListing(NamedTuple):
     group_id: str
     protocol_type: str
     state: str
+    type: str

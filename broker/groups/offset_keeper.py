@@ -6,6 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from kavka.broker.groups import records
+from kavka.broker.groups.consumer import records as consumer_records
+from kavka.broker.groups.consumer.group import ConsumerGroup
 from kavka.broker.groups.core import GroupState
 from kavka.broker.groups.expiry import expired_offsets
 from kavka.broker.groups.group import Group
@@ -16,7 +18,7 @@ from kavka.broker.groups.journal import (
     commit_error,
 )
 from kavka.broker.groups.offsets import LOG_END, CommittedOffset
-from kavka.broker.groups.partition import GroupPartition
+from kavka.broker.groups.partition import AnyGroup, GroupPartition
 from kavka.broker.groups.timers import CallLater, TimerHandle
 from kavka.config import limits
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -54,7 +56,7 @@ class FetchedOffset(NamedTuple):
 
 
 class _Removal(NamedTuple):
-    group: Group
+    group: AnyGroup
     partitions: Sequence[TopicPartition]
     vanishes: bool  # nothing is left of the group then
 
@@ -111,7 +113,7 @@ class OffsetKeeper:
             done(results)
         self._coordinator.discard_if_useless(group)
 
-    def _may_commit(self, commit: Commit) -> tuple[ErrorCode, Group | None]:
+    def _may_commit(self, commit: Commit) -> tuple[ErrorCode, AnyGroup | None]:
         in_transaction = commit.producer is not None
         error = self._coordinator.status(commit.group_id, may_be_empty=not in_transaction)
         if error is not ErrorCode.NONE:
@@ -127,7 +129,7 @@ class OffsetKeeper:
             error = group.may_commit_in_transaction(*who)
         else:
             error = group.may_commit(*who, self._coordinator.now())
-        self._coordinator.run(group, [])
+        self._coordinator.watch(group)
         if error is ErrorCode.NONE:
             return error, group
         self._coordinator.discard_if_useless(group)
@@ -135,7 +137,7 @@ class OffsetKeeper:
 
     def _append_commit(
         self,
-        group: Group,
+        group: AnyGroup,
         offsets: list[tuple[TopicPartition, CommittedOffset]],
         producer: TransactionalProducer | None,
         results: Results,
@@ -184,7 +186,7 @@ class OffsetKeeper:
 
     def _note_transactional(
         self,
-        group: Group,
+        group: AnyGroup,
         producer: TransactionalProducer,
         placed: Iterable[tuple[TopicPartition, CommittedOffset, int]],
     ) -> None:
@@ -222,6 +224,13 @@ class OffsetKeeper:
             for partition in partitions
         ]
 
+    def may_fetch(self, group_id: str, member_id: str | None, epoch: int) -> ErrorCode:
+        """Whether a member of the consumer protocol has the epoch that it was given last."""
+        group = self._coordinator.find(group_id)
+        if isinstance(group, ConsumerGroup):
+            return group.may_fetch(member_id, epoch)
+        return ErrorCode.NONE
+
     def end_transaction(
         self, partition: int, producer_id: int, committed: bool, marker_offset: int = LOG_END
     ) -> None:
@@ -238,7 +247,7 @@ class OffsetKeeper:
     ) -> None:
         """DeleteGroups: only groups without members go, with all their offsets."""
         results: dict[str, ErrorCode] = {}
-        doomed: dict[int, list[Group]] = {}
+        doomed: dict[int, list[AnyGroup]] = {}
         for group_id in dict.fromkeys(group_ids):
             error = self._coordinator.status(group_id, may_be_empty=True)
             group = self._coordinator.find(group_id) if error is ErrorCode.NONE else None
@@ -264,7 +273,8 @@ class OffsetKeeper:
 
         for index, groups in doomed.items():
             for group in groups:
-                group.pending_members.clear()  # their ids are worth nothing without the group
+                if isinstance(group, Group):
+                    group.pending_members.clear()  # ids are worth nothing without the group
             removals = [(group, group.offsets.partitions()) for group in groups]
             self._remove(index, removals, partial(finished, index))
 
@@ -284,7 +294,7 @@ class OffsetKeeper:
             return
         results: Results = {}
         if group.state is not GroupState.EMPTY:
-            if not group.is_consumer_group:
+            if isinstance(group, Group) and not group.is_consumer_group:
                 done(ErrorCode.NON_EMPTY_GROUP, {})
                 return
             subscribed = group.subscribed_topics()
@@ -313,7 +323,7 @@ class OffsetKeeper:
     def _remove(
         self,
         index: int,
-        removals: Sequence[tuple[Group, Collection[TopicPartition]]],
+        removals: Sequence[tuple[AnyGroup, Collection[TopicPartition]]],
         done: Callable[[ErrorCode], None],
     ) -> None:
         """Write tombstones, forget what they delete, and wait for their replication.
@@ -351,7 +361,7 @@ class OffsetKeeper:
             )
             # A group that only ever kept offsets has no record of its own.
             if removal.vanishes and group.generation > 0:
-                tombstones.append((records.group_key(group.group_id), None))
+                tombstones.extend((key, None) for key in _own_keys(group))
         end_offset = -1
         if tombstones:
             end_offset = self._journal.append(index, tombstones) + len(tombstones)
@@ -377,7 +387,7 @@ class OffsetKeeper:
     def _expire_in(self, owned: GroupPartition) -> None:
         retention_ms = self._settings.offsets_retention_minutes * 60_000
         now_ms = self._clock.wall_ms()
-        removals: list[tuple[Group, Collection[TopicPartition]]] = []
+        removals: list[tuple[AnyGroup, Collection[TopicPartition]]] = []
         count = 0
         for group in owned.groups.values():
             expired = expired_offsets(group, now_ms, retention_ms)
@@ -414,12 +424,19 @@ def _fits_record(metadata: str) -> bool:
     return len(metadata.encode()) <= limits.STRING_BYTES_MAX
 
 
+def _own_keys(group: AnyGroup) -> Iterable[bytes]:
+    """The keys of what is stored of a group without members, its offsets aside."""
+    if isinstance(group, Group):
+        return (records.group_key(group.group_id),)
+    return consumer_records.tombstones(group.group_id, group.data)
+
+
 def _nobody_waits(code: ErrorCode) -> None:
     """Nobody is told of this deletion; what failed is logged and tried again at the next check."""
 
 
 def _batches(
-    removals: Iterable[tuple[Group, Collection[TopicPartition]]],
+    removals: Iterable[tuple[AnyGroup, Collection[TopicPartition]]],
 ) -> Iterator[list[_Removal]]:
     """Cut removals into batches of a bounded number of records."""
     batch: list[_Removal] = []
@@ -428,7 +445,7 @@ def _batches(
         partitions = list(all_partitions)
         vanishes = (
             group.state is GroupState.EMPTY
-            and not group.pending_members
+            and not (isinstance(group, Group) and group.pending_members)
             and group.offsets.partitions() <= set(partitions)
         )
         for start in range(0, len(partitions) or 1, _TOMBSTONES_PER_BATCH):

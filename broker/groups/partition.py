@@ -1,7 +1,12 @@
 """One partition of ``__consumer_offsets``: the groups that belong to it."""
 
+from typing import TypeAlias
+
+from kavka.broker.groups.consumer.group import ConsumerGroup
 from kavka.broker.groups.group import Group
 from kavka.broker.groups.ownership import OwnedPartition
+
+AnyGroup: TypeAlias = Group | ConsumerGroup
 
 
 class GroupPartition(OwnedPartition):
@@ -11,7 +16,7 @@ class GroupPartition(OwnedPartition):
 
     def __init__(self, index: int, leader_epoch: int) -> None:
         super().__init__(index, leader_epoch)
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, AnyGroup] = {}
         self._in_transactions: dict[int, set[str]] = {}  # producer id → groups
 
     def note_transaction(self, producer_id: int, group_id: str) -> None:

@@ -42,6 +42,7 @@ KEY = 9
 _NOTHING = CommittedOffset(offset=-1)  # what is answered when nothing is committed
 _FIRST_WITH_ERROR_CODE = 2
 _FIRST_WITH_GROUPS = 8
+_FIRST_WITH_MEMBERS = 9
 
 
 def handle(
@@ -134,6 +135,10 @@ def _group(
     if not _may_describe(broker, request, group_id):
         refused = ErrorCode.GROUP_AUTHORIZATION_FAILED
         return OffsetFetchResponseGroup(group_id=group_id, error_code=refused)
+    if request.version >= _FIRST_WITH_MEMBERS:
+        stale = broker.groups.offsets.may_fetch(group_id, group.member_id, group.member_epoch)
+        if stale is not ErrorCode.NONE:
+            return OffsetFetchResponseGroup(group_id=group_id, error_code=stale)
     error, found = _fetch(broker, request, group_id, _asked(group.topics), require_stable)
     answer = OffsetFetchResponseGroup(group_id=group.group_id, error_code=error)
     topics: dict[str, OffsetFetchResponseTopics] = {}

@@ -8,7 +8,6 @@ loaded the list comes with COORDINATOR_LOAD_IN_PROGRESS and is incomplete.
 from typing import TYPE_CHECKING
 
 from kavka.broker.authorization import CLUSTER_NAME, Operation, Resource, would_allow
-from kavka.broker.groups.coordinator import CLASSIC
 from kavka.protocol.messages.k16_list_groups import (
     ListedGroup,
     ListGroupsRequest,
@@ -38,7 +37,7 @@ def handle(broker: "Broker", request: "Request", body: ListGroupsRequest) -> Lis
                 group_id=group.group_id,
                 protocol_type=group.protocol_type,
                 group_state=group.state,
-                group_type=CLASSIC,
+                group_type=group.type,
             )
             for group in groups
         ],

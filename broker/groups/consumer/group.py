@@ -56,6 +56,7 @@ class Beat(NamedTuple):
     client_host: str = ""
     rebalance_timeout_ms: int = -1
     topics: frozenset[str] | None = None
+    regex: str | None = None
     assignor: str | None = None
     owned: Slots | None = None
 
@@ -214,6 +215,7 @@ class ConsumerGroup:
             client_id=beat.client_id,
             client_host=beat.client_host,
             topics=known.topics if beat.topics is None else beat.topics,
+            regex=known.regex if beat.topics is None else beat.regex,
             assignor=beat.assignor or known.assignor,
             rebalance_timeout_ms=(
                 known.rebalance_timeout_ms
@@ -404,6 +406,17 @@ class ConsumerGroup:
     def may_vanish(self) -> bool:
         """Whether nothing is left that is worth keeping."""
         return not self.data.members and not self.offsets.in_use and not self.dead
+
+    def bury(self, now: Moment) -> None:
+        """Deleted or expired: late requests that still hold this object get an error."""
+        assert not self.data.members
+        self.dead = True
+        self.state_timestamp_ms = now.wall_ms
+
+    @property
+    def generation(self) -> int:
+        """The group epoch, where groups of both protocols are treated alike."""
+        return self.data.epoch
 
 
 class _Work:

@@ -43,6 +43,8 @@ class Member(NamedTuple):
     client_id: str = ""
     client_host: str = ""
     topics: frozenset[str] = frozenset()
+    regex: str | None = None
+    """What ``topics`` are the matches of, for a member that named no topics."""
     assignor: str | None = None
     rebalance_timeout_ms: int = -1
     epoch: int = JOINING

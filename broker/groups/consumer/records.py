@@ -72,6 +72,7 @@ def _told(member: Member) -> stored.ConsumerGroupMemberMetadataValue:
         client_id=member.client_id,
         client_host=member.client_host,
         subscribed_topic_names=sorted(member.topics),
+        subscribed_topic_regex=member.regex,
         rebalance_timeout_ms=member.rebalance_timeout_ms,
         server_assignor=member.assignor,
     )
@@ -140,6 +141,7 @@ def _member(member_id: str, value: stored.ConsumerGroupMemberMetadataValue) -> M
         value.client_id,
         value.client_host,
         frozenset(value.subscribed_topic_names),
+        value.subscribed_topic_regex,
         value.server_assignor,
         value.rebalance_timeout_ms,
     )

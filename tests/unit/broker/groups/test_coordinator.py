@@ -203,7 +203,10 @@ def test_groups_and_offsets_are_there_after_a_restart() -> None:
     assert again.fetch("simple") == 7
     assert again.groups.heartbeat("g", member_id, None, 1) is ErrorCode.NONE
     assert again.groups.describe("g")[1] == harness.groups.describe("g")[1]
-    assert again.groups.list_groups()[1] == [("g", "consumer", "Stable"), ("simple", "", "Empty")]
+    assert again.groups.list_groups()[1] == [
+        ("g", "consumer", "Stable", "Classic"),
+        ("simple", "", "Empty", "Classic"),
+    ]
     again.timers.advance(11)
     assert again.groups.describe("g")[1].state == "Empty"
 
@@ -354,7 +357,7 @@ def test_groups_are_listed_by_state_and_type() -> None:
     harness = Harness()
     harness.stable("s")
     harness.commit(1, group="e")
-    every = [("s", "consumer", "Stable"), ("e", "", "Empty")]
+    every = [("s", "consumer", "Stable", "Classic"), ("e", "", "Empty", "Classic")]
     listed = harness.groups.list_groups
     assert listed()[1] == every
     assert listed(["Stable"])[1] == every[:1]
