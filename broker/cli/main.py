@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from kavka import __version__
-from kavka.broker.cli import certs, inspection
+from kavka.broker.cli import certs, inspection, users
 from kavka.config import load as sources
 from kavka.config.options import BROKER_OPTIONS, ConfigError
 
@@ -89,6 +89,7 @@ def configs(names: tuple[str, ...], topics: bool, markdown: bool) -> int:
 cli.add_command(certs.certs)
 cli.add_command(inspection.dump_log)
 cli.add_command(inspection.check)
+cli.add_command(users.users)
 
 
 def execute(arguments: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ here follows the store by its change notifications, and is only ever read by the
 
 import hmac
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -27,6 +28,11 @@ def base_36(number: int) -> str:
         number, digit = divmod(number, 36)
         digits.append(_BASE_36[digit])
     return "".join(reversed(digits)) or "0"
+
+
+def new_salt() -> bytes:
+    """A salt for one credential, as Kafka's tools make them."""
+    return base_36(int.from_bytes(os.urandom(17), "big"))[:_SALT_CHARACTERS].encode()
 
 
 class Users:
