@@ -136,8 +136,6 @@ class Network:
         self._tls = tls
         self.on_addresses: Callable[[], None] = lambda: None
         """Called when listeners, or what clients are told of them, have changed."""
-        self.on_closed: Callable[[Endpoint], None] = lambda endpoint: None
-        """Called when a listener has been closed for good."""
         self.admission = Admission(limits_of(config, _names(config)))
         self.admission.on_excess = self._close_least_recently_used
         budget = config.get_int("queued.max.request.bytes")
@@ -313,7 +311,6 @@ class Network:
             connections = [c for c in self.hub.connections if c.endpoint.name == listener.name]
             for connection in connections:
                 connection.close()
-            self.on_closed(listener.endpoint)
             log.info(
                 "not listening any more address=%s connections=%d",
                 *(listener.endpoint, len(connections)),
