@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("kavka.cluster")
 
 RETRY_SECONDS: Final = 1.0
+_GRACE_SECONDS: Final = 2.0  # beyond the session time-out, for ZooKeeper to end a session
+_LOOK_AGAIN_SECONDS: Final = 0.2
 _PATIENCE_SECONDS: Final = 10.0  # before the log says what the start waits for
 
 
@@ -84,11 +86,32 @@ class Membership:
 
         Raises RegistrationError and StoreError.
         """
-        await self._register()
+        await self._first_registration()
         await self._broker.controller.start()
         metadata, node_id = self._broker.metadata, self._broker.node_id
         while not await metadata.wait_until(lambda: node_id in metadata.brokers, _PATIENCE_SECONDS):
             log.warning("No controller has told this broker anything yet: waiting for one")
+
+    async def _first_registration(self) -> None:
+        """Register, if need be when the session of this broker's former self has ended: a broker
+        that was killed may come back before ZooKeeper has noticed.
+        """
+        broker = self._broker
+        patience = broker.config.get_int("zookeeper.session.timeout.ms") / 1000 + _GRACE_SECONDS
+        deadline = broker.clock.monotonic() + patience
+        waiting = False
+        while True:
+            try:
+                await self._register()
+            except RegistrationError as error:
+                if broker.clock.monotonic() > deadline:
+                    raise
+                if not waiting:
+                    waiting = True
+                    log.warning("Waiting for the end of another session, as %s", error)
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            else:
+                return
 
     async def _register(self) -> None:
         broker = self._broker

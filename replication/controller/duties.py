@@ -69,9 +69,15 @@ class Duties:
         for tp in alive:
             batch.add_leader_and_isr(cluster.get(tp).replicas, tp)
         await self.leadership.restore(alive, batch)
-        # Their brokers may have died while there was no controller to see it.
-        lost = {tp: cluster.get(tp).leader for tp in alive if not self.leadership.has_leader(tp)}
-        await self.leadership.withdraw(lost, batch)
+        # Brokers may have died while there was no controller to see it, the last one among them:
+        # leaders would wait for their copies until they are found to lag.
+        dead: dict[int, list[TopicPartition]] = {}
+        for tp in alive:
+            partition = cluster.get(tp)
+            for replica in {partition.leader, *partition.isr} - cluster.brokers.keys():
+                dead.setdefault(replica, []).append(tp)
+        for broker_id, touched in sorted(dead.items()):
+            await self.leadership.withdraw(dict.fromkeys(touched, broker_id), batch)
         for move in self.moves.under_way(None):
             await self.moves.finish_if_in_sync(move.partition, batch)
         self._send(batch)

@@ -1,0 +1,131 @@
+"""Brokers come and go, and lose ZooKeeper; the cluster goes on."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.broker_process import wait_for
+from tests.cluster.kafka_cluster import Cluster, running_cluster
+from tests.cluster.witness import Writer, compare_replicas, judge
+from tests.cluster.zookeeper import ZooKeeper, needs_zookeeper, running_zookeeper
+
+pytestmark = [pytest.mark.cluster, needs_zookeeper]
+
+SESSION_SECONDS = 1.5  # see SETTINGS
+
+
+@pytest.fixture
+def own_zookeeper(tmp_path: Path) -> Iterator[ZooKeeper]:
+    """A ZooKeeper that a test may stop."""
+    with running_zookeeper(tmp_path / "zookeeper") as server:
+        yield server
+
+
+def test_the_loss_of_leader_and_controller_costs_a_session_and_nothing_else(
+    cluster: Cluster,
+) -> None:
+    cluster.create("t", min_insync_replicas="2")
+    writer = Writer(cluster, "t").start()
+    victim = cluster.controller()
+    victim.kill()
+    resumed = writer.progress()
+    assert resumed < SESSION_SECONDS + 1.0 + 1.0  # the last second is the machine's
+    others = {member.broker_id for member in cluster.running}
+    cluster.wait_for_brokers(others)
+    assert cluster.controller().broker_id in others
+    victim.start()
+    cluster.wait_for_isr("t", 3)
+    writer.progress()
+    writer.stop()
+    judge(writer)
+    assert compare_replicas(cluster, "t") > 0
+
+
+def test_a_stopping_broker_hands_over_before_it_goes(cluster: Cluster) -> None:
+    cluster.create("t", min_insync_replicas="2")
+    writer = Writer(cluster, "t").start()
+    for member in list(cluster.members.values()):  # a rolling restart
+        began = time.monotonic()
+        assert member.stop() == 0, member.log()
+        assert time.monotonic() - began < 10
+        assert "Leadership is handed over" in member.log()
+        writer.progress()
+        member.start()
+        cluster.wait_for_isr("t", 3)
+    writer.stop()
+    # Nobody waited for a session to expire.
+    assert writer.slowest < SESSION_SECONDS
+    judge(writer)
+    compare_replicas(cluster, "t")
+
+
+def test_a_broker_that_was_away_too_long_comes_back_by_itself(cluster: Cluster) -> None:
+    cluster.create("t", min_insync_replicas="2")
+    writer = Writer(cluster, "t").start()
+    sleeper = cluster.controller()
+    sleeper.pause()
+    writer.progress()
+    others = [member for member in cluster.running if member is not sleeper]
+    wait_for(
+        "the others to notice",
+        lambda: all(sleeper.broker_id not in cluster.metadata(m).brokers for m in others),
+    )
+    sleeper.resume()
+    cluster.wait_for_brokers({1, 2, 3})
+    cluster.wait_for_isr("t", 3)
+    assert len({cluster.metadata(member).controller_id for member in cluster.running}) == 1
+    writer.stop()
+    judge(writer)
+    compare_replicas(cluster, "t")
+    cluster.create("afterwards")
+
+
+def test_leaders_serve_without_zookeeper_and_all_recovers(
+    own_zookeeper: ZooKeeper, tmp_path: Path
+) -> None:
+    with running_cluster(own_zookeeper, tmp_path) as cluster:
+        cluster.create("t", min_insync_replicas="2")
+        writer = Writer(cluster, "t").start()
+        own_zookeeper.stop()
+        time.sleep(2 * SESSION_SECONDS)  # longer than a session lasts without a server
+        writer.progress()
+        assert set(cluster.metadata().brokers) == {1, 2, 3}
+        own_zookeeper.start()
+        cluster.create("afterwards")
+        cluster.controller().kill()
+        writer.progress()
+        writer.stop()
+        judge(writer)
+
+
+def test_a_killed_broker_may_be_started_at_once(cluster: Cluster) -> None:
+    cluster[3].kill()
+    cluster[3].start()
+    cluster.wait_for_brokers({1, 2, 3})
+    cluster.create("t")
+
+
+def test_another_clusters_directory_is_refused(cluster: Cluster, zookeeper: ZooKeeper) -> None:
+    member = cluster[3]
+    assert member.stop() == 0
+    command = [sys.executable, "-m", "kavka", "serve"]
+    for name, value in {**member.settings, "zookeeper.connect": zookeeper.chroot()}.items():
+        command += ["--set", f"{name}={value}"]
+    foreign = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert foreign.returncode == 1
+    assert "cluster" in foreign.stderr and "log.dirs" in foreign.stderr
+
+
+def test_a_second_broker_of_the_same_id_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    twin = cluster.add(4, {"broker.id": "2", "zookeeper.session.timeout.ms": "500"})
+    twin.settings["log.dirs"] = str(tmp_path / "twin")
+    command = [sys.executable, "-m", "kavka", "serve"]
+    for name, value in twin.settings.items():
+        command += ["--set", f"{name}={value}"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1
+    assert "broker.id=2 is in use" in refused.stderr
