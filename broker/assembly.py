@@ -114,6 +114,7 @@ class Assembly:
         broker.logins.follow(config_store)
         await config_store.start()
         self._teardown.push_async_callback(config_store.stop)
+        await broker.configs.renew_secrets()
         self._teardown.push_async_callback(broker.logins.close_tokens)
         await broker.logins.open_tokens()
         await open_authorizer(broker, self.random, self._teardown)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from kavka.broker.security import stored_secrets
 from kavka.config import dynamic, topic
 from kavka.config.limits import CONFIG_CHARACTERS_MAX, STRING_BYTES_MAX
 from kavka.config.options import (
@@ -120,6 +121,7 @@ class Configs:
         self._metadata = metadata
         self._store = store
         self._altering = asyncio.Lock()  # the settings of brokers
+        self._secrets_are_old = False
         self.listeners: ListenerControl | None = None
         """Set when this broker has listeners that can follow the settings."""
         store.subscribe("brokers", self._broker_overrides_changed)
@@ -128,7 +130,19 @@ class Configs:
         if name == DEFAULT_ENTITY:
             self._config.set_dynamic_default(overrides)
         elif name == str(self._node_id):
-            self._config.set_dynamic_broker(overrides)
+            opened, self._secrets_are_old = stored_secrets.opened(self._config, overrides)
+            self._config.set_dynamic_broker(opened)
+
+    async def renew_secrets(self) -> None:
+        """Encrypt anew what ``password.encoder.old.secret`` was needed for. Raises StoreError."""
+        if self._secrets_are_old:
+            entity = str(self._node_id)
+            stored = await self._store.read("brokers", entity)
+            opened, _ = stored_secrets.opened(self._config, stored)
+            # What could not be opened stays as it is: somebody may still know its secret.
+            renewed = {**stored, **stored_secrets.sealed(self._config, opened)}
+            await self._store.alter("brokers", entity, renewed)
+            log.info("Secrets are encrypted with password.encoder.secret now. broker=%s", entity)
 
     # -- describe --------------------------------------------------------------------------
 
@@ -275,6 +289,7 @@ class Configs:
         rebinding = None
         try:
             changed = dynamic.validate(self._config, overrides, per_broker)
+            stored = stored_secrets.sealed(self._config, overrides)
             if self.listeners is not None:
                 # What cannot be listened on must be known before it is written.
                 rebinding = await self.listeners.prepare(changed, trial=validate_only)
@@ -285,7 +300,7 @@ class Configs:
         try:
             if not validate_only:
                 entity = str(self._node_id) if per_broker else DEFAULT_ENTITY
-                await self._write("brokers", entity, overrides)
+                await self._write("brokers", entity, stored)
         finally:
             if rebinding is not None:
                 rebinding.abandon()
@@ -317,7 +332,7 @@ class Configs:
             return
         entity = str(self._node_id) if self._is_this_broker(name, "") else DEFAULT_ENTITY
         async with self._altering:
-            overrides = await self._read("brokers", entity)
+            overrides, _ = stored_secrets.opened(self._config, await self._read("brokers", entity))
             for change in changes:
                 _apply(change, overrides, kind, modern)
             await self._replace_broker(name, overrides, validate_only, modern)

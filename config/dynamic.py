@@ -10,6 +10,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from kavka.config import jaas
 from kavka.config.broker import BrokerConfig
 from kavka.config.option import ConfigError, Dynamic, Option
 from kavka.config.options import (
@@ -33,7 +34,13 @@ _THREAD_COUNTS: Final = (
 )
 # Under a listener's prefix these have a cluster's default all the same.
 _OF_ALL_BROKERS: Final = frozenset(
-    {"max.connections", "num.network.threads", "source.allow", "source.deny"}
+    {
+        "max.connection.creation.rate",
+        "max.connections",
+        "num.network.threads",
+        "source.allow",
+        "source.deny",
+    }
 )
 
 
@@ -71,19 +78,13 @@ def validate(config: BrokerConfig, overrides: Mapping[str, str], per_broker: boo
         option = dynamic_option(name)
         if option is not None:
             option._replace(name=base_name(name) or name).parse(text)
+        if base_name(name) == "sasl.jaas.config":
+            _check_jaas(name, text)
     if not per_broker:
         _refuse(
             (name for name in overrides if _belongs_to_one_broker(name)),
             "Cannot update these configs at default cluster level, broker id must be specified",
         )
-    for name in overrides:
-        option = dynamic_option(name)
-        if option is not None and option.sensitive:
-            raise ConfigError(
-                name,
-                f"{name} holds a secret, which this broker takes only from its own "
-                "server.properties",
-            )
     if per_broker:
         changed = config.with_dynamic(config.dynamic_default, overrides)
     else:
@@ -92,6 +93,13 @@ def validate(config: BrokerConfig, overrides: Mapping[str, str], per_broker: boo
     _check_listeners(config, changed)
     _check_public_bandwidth(config, changed)
     return changed
+
+
+def _check_jaas(name: str, text: str) -> None:
+    try:
+        jaas.parse_one(text)
+    except jaas.JaasError as error:
+        raise ConfigError(name, f"{name} cannot be read: {error}") from None
 
 
 def _is_fixed(name: str) -> bool:
