@@ -44,6 +44,7 @@ from kavka.storage.fs import FileSystem
 from kavka.storage.manager import LogManager
 
 if TYPE_CHECKING:
+    from kavka.broker.cluster.membership import Membership
     from kavka.config.broker import BrokerConfig
     from kavka.config.listeners import Endpoint
     from kavka.config.topic import TopicConfig
@@ -68,6 +69,7 @@ class Assembly:
         self.random = random
         self.broker = Broker(config, clock)
         self._listeners: ListenerControl | None = None
+        self._membership: Membership | None = None  # of a cluster
         self.failed = asyncio.Event()  # something without which the broker cannot go on
         # Taken down in the opposite order of building, also when building stops half-way.
         self._teardown = contextlib.AsyncExitStack()
@@ -239,7 +241,7 @@ class Assembly:
         from kavka.broker.cluster.membership import Membership
 
         assert broker.peers is not None
-        membership = Membership(
+        membership = self._membership = Membership(
             broker, broker.peers, registration_of_now, fenced, inbox, config_store
         )
         self._controller(config_store, membership.open_channel)
@@ -293,6 +295,8 @@ class Assembly:
             self.failed.set()
         if hasattr(self.broker, "replicas"):  # else it failed while the broker was starting
             self.broker.replicas.directory_failed()
+            if self._membership is not None:
+                self._membership.directory_failed()
 
     # -- stopping -----------------------------------------------------------------------------
 

@@ -232,7 +232,9 @@ class ReplicaManager:
                     code = error.code
                     if code is ErrorCode.KAFKA_STORAGE_ERROR:
                         self._out_of_reach.add((topic.topic_name, state.partition_index))
-                    log.warning(
+                    known = code is ErrorCode.STALE_CONTROLLER_EPOCH  # a new controller says all
+                    log.log(
+                        logging.DEBUG if known else logging.WARNING,
                         "LeaderAndIsr not applied partition=%s-%d error=%s",
                         topic.topic_name,
                         state.partition_index,
@@ -284,9 +286,9 @@ class ReplicaManager:
                 self._lag_max,
             )
             self._topics.setdefault(topic, {})[state.partition_index] = partition
-        elif state.leader_epoch <= partition.leader_epoch:
+        partition.require_online()  # first of all: a controller asks so what has failed
+        if state.leader_epoch <= partition.leader_epoch:
             raise KafkaError(ErrorCode.STALE_CONTROLLER_EPOCH, "not a newer leader epoch")
-        partition.require_online()
         self._let_go(partition)
         was_leader = partition.is_leader
         partition.assign(state.replicas, state.isr, state.controller_epoch, state.partition_epoch)

@@ -19,7 +19,7 @@ from kavka.protocol.messages.k07_controlled_shutdown import (
     ControlledShutdownRequest,
     ControlledShutdownResponse,
 )
-from kavka.replication import registration
+from kavka.replication import registration, znodes
 from kavka.replication.client import BrokerUnavailable
 from kavka.replication.controller.channels import BrokerChannel
 from kavka.replication.controller.network import NetworkChannel, NoChannel, newest_versions
@@ -61,6 +61,7 @@ class Membership:
         self._expired = False
         self._leaving = False
         self._rejoining: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
         broker.store.on_session_event(self._on_session)
 
     def open_channel(self, broker_id: int, registered: "Registration") -> BrokerChannel:
@@ -146,6 +147,26 @@ class Membership:
             await asyncio.sleep(RETRY_SECONDS)
         self._broker.controller.stand_again()
         log.info("This broker is a member again broker=%d", self._broker.node_id)
+
+    def directory_failed(self) -> None:
+        """Let the controller ask this broker what it still has: a log directory has failed."""
+        if not self._leaving:
+            self._reporting = self._broker.loop.create_task(self._report())
+
+    async def _report(self) -> None:
+        node_id = self._broker.node_id
+        while not self._leaving:
+            try:
+                await self._broker.store.create(
+                    f"{znodes.LOG_DIR_EVENTS}/log_dir_event_",
+                    znodes.encode_log_dir_event(node_id),
+                    sequence=True,
+                )
+            except StoreError as error:
+                log.warning("A failed directory is not reported yet error=%s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     # -- leaving ----------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from kavka.broker.authorization import (
     would_allow,
 )
 from kavka.broker.metadata_answers import MetadataAnswers
-from kavka.broker.request import Pending
+from kavka.broker.request import Disconnect, Pending
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k03_metadata import (
     MetadataRequest,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 KEY: Final = 3
 _NULL_MEANS_ALL_SINCE: Final = 1
 _TOPIC_IDS_SINCE: Final = 12
+_KNOWN_SECONDS: Final = 10.0
 
 log = logging.getLogger("kavka.metadata")
 
@@ -57,6 +58,8 @@ _creating: set[asyncio.Task[None]] = set()
 
 def handle(broker: "Broker", request: "Request", body: MetadataRequest) -> bytes | Pending:
     metadata = broker.metadata
+    if not metadata.brokers and broker.peers is not None:
+        return _when_known(broker, request, body)
     if body.topics is None or (not body.topics and request.version < _NULL_MEANS_ALL_SINCE):
         return _encode(broker, request, body, _describable(broker, request), ())
     known: dict[str, None] = {}
@@ -170,6 +173,38 @@ def _may_create(broker: "Broker", body: MetadataRequest, name: str) -> bool:
     if not body.allow_auto_topic_creation or topic_name_problem(name) is not None:
         return False
     return name in INTERNAL_TOPICS or broker.config.get_bool("auto.create.topics.enable")
+
+
+def _when_known(broker: "Broker", request: "Request", body: MetadataRequest) -> Pending:
+    """Answer when the controller has told this broker, which has just started, of the cluster:
+    until then every topic would seem to be unknown, and might be created again.
+    """
+    pending = Pending(exclusive=True)
+    metadata = broker.metadata
+
+    async def wait() -> None:
+        try:
+            if not await metadata.wait_until(lambda: bool(metadata.brokers), _KNOWN_SECONDS):
+                raise Disconnect("no controller has told this broker of the cluster yet")
+            answer = handle(broker, request, body)
+        except Exception as error:
+            pending.fail(error)
+            return
+        if not isinstance(answer, Pending):
+            pending.complete(answer)
+        elif answer.done:
+            forward(answer)
+        else:
+            answer.when_done = partial(forward, answer)
+
+    def forward(answer: Pending) -> None:
+        pending.error = answer.error
+        pending.complete(answer.response)
+
+    task = broker.loop.create_task(wait())
+    _creating.add(task)
+    task.add_done_callback(_creating.discard)
+    return pending
 
 
 def _create_first(
