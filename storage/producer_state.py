@@ -54,6 +54,7 @@ class ProducerState:
         "expiration_ms",
         "first_unstable_offset",
         "name",
+        "transactions_ended",
     )
 
     def __init__(self, name: str, *, expiration_ms: int, accept_unknown: bool = False) -> None:
@@ -67,6 +68,8 @@ class ProducerState:
         """First offset whose transaction is open, or ended by a marker at or above the high
         watermark, but not below the log's start; None when there is none. The LSO is its minimum
         with the high watermark."""
+        self.transactions_ended = 0
+        """How many markers have come since the log was opened, of any producer."""
         self._log_start = 0
         self._entries: dict[int, ProducerEntry] = {}
         self._ongoing: dict[int, int] = {}  # first offset → producer id, ascending
@@ -263,6 +266,7 @@ class ProducerState:
         timestamp: int,
         marker: Marker,
     ) -> CompletedTxn | None:
+        self.transactions_ended += 1
         if header.producer_epoch != entry.epoch:  # the coordinator fenced the producer by it
             entry.epoch = header.producer_epoch
             entry.forget_batches()

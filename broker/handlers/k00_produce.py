@@ -21,13 +21,13 @@ from kavka.broker.authorization import (
     would_allow,
 )
 from kavka.broker.produce import single
+from kavka.broker.produce.append import Append, fail, succeed
 from kavka.broker.request import Disconnect, Pending
 from kavka.broker.transactions.messages import ProducerIdentity
 from kavka.broker.transactions.verification import verify_append
 from kavka.protocol import codec
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k00_produce import (
-    BatchIndexAndErrorMessage,
     LeaderIdAndEpoch,
     NodeEndpoint,
     PartitionProduceResponse,
@@ -38,9 +38,7 @@ from kavka.protocol.messages.k00_produce import (
 from kavka.protocol.records.batch import TRANSACTIONAL_MASK, BatchHeader
 from kavka.protocol.records.validate import (
     AppendRules,
-    RecordsRejected,
     ValidatedAppend,
-    code_for,
     validate,
 )
 from kavka.protocol.topics import INTERNAL_TOPICS
@@ -58,21 +56,6 @@ NO_ACKS: Final = 0
 LEGAL_ACKS: Final = (-1, 0, 1)
 FIRST_WITH_ABORTABLE: Final = 11
 ADMIN_CLIENT: Final = "__admin_client"  # Kafka's own exception for writing to internal topics
-
-
-class _Append:
-    """One partition of a request on its way: where it goes, then what became of it."""
-
-    __slots__ = ("data", "end_offset", "partition", "result", "rules", "topic", "validated")
-
-    def __init__(self, topic: str, data: memoryview, result: PartitionProduceResponse) -> None:
-        self.topic = topic
-        self.data = data
-        self.result = result
-        self.partition: Partition | None = None
-        self.rules: AppendRules | None = None
-        self.validated: ValidatedAppend | None = None
-        self.end_offset = -1  # what must be kept before it is acknowledged
 
 
 def handle_raw(broker: "Broker", request: "Request") -> bytes | ProduceResponse | Pending | None:
@@ -140,13 +123,13 @@ def _single_general(
 ) -> ProduceResponse | Pending | None:
     """What follows an append by the short way when it failed or has to wait."""
     topic = asked.topic.decode()
-    append = _Append(topic, asked.records, PartitionProduceResponse(index=asked.partition))
+    append = Append(topic, asked.records, PartitionProduceResponse(index=asked.partition))
     append.partition = partition
     if info is not None:
-        _succeed(append, info)
+        succeed(append, info)
     else:
         assert error is not None
-        _fail(append, error, request.version)
+        fail(append, error, request.version)
     response = ProduceResponse(
         responses=[TopicProduceResponse(name=topic, partition_responses=[append.result])]
     )
@@ -158,7 +141,7 @@ def handle(
     broker: "Broker", request: "Request", body: ProduceRequest
 ) -> ProduceResponse | Pending | None:
     response = ProduceResponse()
-    appends: list[_Append] = []
+    appends: list[Append] = []
     legal_acks = body.acks in LEGAL_ACKS
     now_ms = broker.clock.wall_ms()
     convert = False
@@ -174,7 +157,7 @@ def handle(
         for asked in topic.partition_data:
             result = PartitionProduceResponse(index=asked.index, base_offset=-1)
             data = asked.records
-            append = _Append(
+            append = Append(
                 topic.name, data if isinstance(data, memoryview) else memoryview(b""), result
             )
             try:
@@ -186,7 +169,7 @@ def handle(
                     raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS)
                 _check(broker, request, append, now_ms)
             except KafkaError as error:
-                _fail(append, error, request.version)
+                fail(append, error, request.version)
             else:
                 assert append.validated is not None
                 convert = convert or append.validated.needs_conversion
@@ -199,7 +182,7 @@ def handle(
     return _answer(broker, request, body, response, appends)
 
 
-def _check(broker: "Broker", request: "Request", append: _Append, now_ms: int) -> None:
+def _check(broker: "Broker", request: "Request", append: Append, now_ms: int) -> None:
     """Find the partition and look at the records; raises what the client is told.
 
     The order of the checks is Kafka's: what is wrong with the records comes before the question
@@ -231,7 +214,7 @@ def _may_use_transaction(broker: "Broker", request: "Request", body: ProduceRequ
 
 
 def _append_all(
-    broker: "Broker", request: "Request", body: ProduceRequest, appends: list[_Append]
+    broker: "Broker", request: "Request", body: ProduceRequest, appends: list[Append]
 ) -> None:
     for append in appends:
         if append.result.error_code != ErrorCode.NONE:
@@ -248,9 +231,9 @@ def _append_all(
                     _require_transaction(broker, request.version, body, partition, header)
             info = broker.replicas.append(partition, validated.batches, body.acks)
         except KafkaError as error:
-            _fail(append, error, request.version)
+            fail(append, error, request.version)
             continue
-        _succeed(append, info)
+        succeed(append, info)
 
 
 def _require_transaction(
@@ -279,7 +262,7 @@ def _answer(
     request: "Request",
     body: ProduceRequest,
     response: ProduceResponse,
-    appends: list[_Append],
+    appends: list[Append],
     pending: Pending | None = None,
 ) -> ProduceResponse | Pending | None:
     """The response; or ``pending`` (a new one if there is none yet) while it has to wait."""
@@ -318,7 +301,7 @@ class ProduceWaiter(Waiter):
         acks: int,
         version: int,
         response: ProduceResponse,
-        waiting: list[_Append],
+        waiting: list[Append],
         pending: Pending,
     ) -> None:
         super().__init__()
@@ -341,7 +324,7 @@ class ProduceWaiter(Waiter):
                 elif self._acks == ACKS_ALL:
                     partition.require_enough_in_sync_after_append()
             except KafkaError as error:
-                _fail(append, error, self._version)
+                fail(append, error, self._version)
         self._waiting = still
         if still:
             return False
@@ -350,7 +333,7 @@ class ProduceWaiter(Waiter):
 
     def expire(self) -> None:
         for append in self._waiting:
-            _fail(append, KafkaError(ErrorCode.REQUEST_TIMED_OUT), self._version)
+            fail(append, KafkaError(ErrorCode.REQUEST_TIMED_OUT), self._version)
         self._pending.complete(self._response)
 
 
@@ -359,7 +342,7 @@ def _convert_first(
     request: "Request",
     body: ProduceRequest,
     response: ProduceResponse,
-    appends: list[_Append],
+    appends: list[Append],
     now_ms: int,
 ) -> Pending:
     """Convert off the event loop, then go on as usual. The connection waits: order is kept."""
@@ -387,7 +370,7 @@ def _convert_first(
                             None, _convert, append.data, append.rules, now_ms, version
                         )
                 except KafkaError as error:
-                    _fail(append, error, version)
+                    fail(append, error, version)
             _append_all(broker, request, body, appends)
             answer = _answer(broker, request, body, response, appends, pending)
         except Exception as error:
@@ -404,39 +387,6 @@ def _convert(data: memoryview, rules: AppendRules, now_ms: int, version: int) ->
     from kavka.protocol.records.convert import convert_append
 
     return convert_append(data, rules, now_ms, version)
-
-
-def _succeed(append: _Append, info: AppendInfo) -> None:
-    assert append.partition is not None
-    result = append.result
-    result.base_offset = info.first_offset
-    result.log_append_time_ms = info.log_append_time
-    result.log_start_offset = append.partition.log.log_start_offset
-    append.end_offset = info.last_offset + 1
-
-
-def _fail(append: _Append, error: KafkaError, version: int) -> None:
-    code = code_for(version, error.code)
-    if code is ErrorCode.KAFKA_STORAGE_ERROR and version <= 3:
-        code = ErrorCode.NOT_LEADER_OR_FOLLOWER
-    result = append.result
-    result.error_code = code
-    result.error_message = error.message
-    result.base_offset = -1
-    if isinstance(error, RecordsRejected):
-        result.record_errors = [
-            BatchIndexAndErrorMessage(
-                batch_index=record.batch_index, batch_index_error_message=record.message
-            )
-            for record in error.record_errors
-        ]
-    partition = append.partition
-    if partition is not None and code in (
-        ErrorCode.UNKNOWN_PRODUCER_ID,
-        ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
-    ):
-        # The producer can tell by it whether its records were only deleted (KIP-360).
-        result.log_start_offset = partition.log.log_start_offset
 
 
 def _name_leaders(broker: "Broker", request: "Request", response: ProduceResponse) -> None:
