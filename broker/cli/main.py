@@ -1,4 +1,4 @@
-"""The command line: ``kavka serve``, ``kavka configs``, ``kavka dump-log``, ``kavka check``.
+"""The command line: ``kavka serve``, ``kavka cluster``, ``kavka configs`` and the others.
 
 Whatever keeps a command from doing its work is one sentence on standard error that says what to
 change, and the exit code: 2 when the command was not understood, 1 otherwise. The broker itself
@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from kavka import __version__
-from kavka.broker.cli import certs, inspection, users
+from kavka.broker.cli import certs, cluster, inspection, users
 from kavka.config import load as sources
 from kavka.config.options import BROKER_OPTIONS, ConfigError
 
@@ -89,6 +89,7 @@ def configs(names: tuple[str, ...], topics: bool, markdown: bool) -> int:
 cli.add_command(certs.certs)
 cli.add_command(inspection.dump_log)
 cli.add_command(inspection.check)
+cli.add_command(cluster.cluster)
 cli.add_command(users.users)
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,13 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from kavka.broker.cli.zookeeper import ZooKeeperMissing, java_command
 from tests.broker_process import free_port
 
-_JARS = Path("/usr/share/java")
-_CLASSES = (
-    *("zookeeper.jar", "zookeeper-jute.jar", "slf4j-api.jar", "slf4j-nop.jar"),
-    *("metrics-core.jar", "snappy-java.jar", "commons-cli.jar", "commons-io.jar"),
-)
 _CONFIG = """\
 tickTime=200
 initLimit=50
@@ -33,26 +28,22 @@ clientPort={port}
 admin.enableServer=false
 4lw.commands.whitelist=ruok,srvr,cons
 """
-# Ready a second earlier: no compiler of the second kind, no waiting for the disk.
-_JAVA = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx256m")
-
 _numbers = itertools.count(1)
 
 
 def is_installed() -> bool:
     """Whether a ZooKeeper can be started here."""
-    return shutil.which("java") is not None and (_JARS / "zookeeper.jar").exists()
+    try:
+        java_command(os.environ)
+    except ZooKeeperMissing:
+        return False
+    return True
 
 
 needs_zookeeper = pytest.mark.skipif(
     not is_installed() and not os.environ.get("KAVKA_REQUIRE_JAVA"),
     reason="needs Debian's packages zookeeper and default-jre-headless: see tests/run",
 )
-
-
-def _class_path() -> str:
-    netty = sorted(map(str, _JARS.glob("netty-*.jar")))
-    return ":".join([*(str(_JARS / name) for name in _CLASSES), *netty])
 
 
 class ZooKeeper:
@@ -77,13 +68,10 @@ class ZooKeeper:
     def start(self) -> "ZooKeeper":
         """Start, and return once it answers."""
         with (self.directory / "zookeeper.log").open("ab") as log:
+            java, *rest = java_command(os.environ)
+            quick = ["-Dzookeeper.fsync.warningthresholdms=60000", "-Dzookeeper.forceSync=no"]
             self.process = subprocess.Popen(
-                [
-                    *("java", *_JAVA, "-Dzookeeper.fsync.warningthresholdms=60000"),
-                    *("-Dzookeeper.forceSync=no", "-cp", _class_path()),
-                    "org.apache.zookeeper.server.quorum.QuorumPeerMain",
-                    str(self.directory / "zoo.cfg"),
-                ],
+                [java, *quick, *rest, str(self.directory / "zoo.cfg")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
