@@ -17,17 +17,15 @@ from kavka.protocol.messages import k09_offset_fetch as k09
 from kavka.protocol.messages import k10_find_coordinator as k10
 from kavka.protocol.messages import k15_describe_groups as k15
 from kavka.protocol.messages import k16_list_groups as k16
-from kavka.protocol.messages import k17_sasl_handshake as k17
 from kavka.protocol.messages import k19_create_topics as k19
 from kavka.protocol.messages import k20_delete_topics as k20
 from kavka.protocol.messages import k22_init_producer_id as k22
 from kavka.protocol.messages import k30_create_acls as k30
 from kavka.protocol.messages import k31_delete_acls as k31
-from kavka.protocol.messages import k36_sasl_authenticate as k36
 from kavka.protocol.messages import k60_describe_cluster as k60
 from kavka.protocol.messages import k66_list_transactions as k66
 from kavka.protocol.schema import ZERO_UUID, Message, Struct
-from tests.broker_process import BrokerProcess, free_port, running_broker
+from tests.broker_process import BrokerProcess, running_broker
 from tests.process.acl_cases import (
     CASES,
     DENIALS,
@@ -40,43 +38,24 @@ from tests.process.acl_cases import (
     Right,
     records,
 )
+from tests.secured import ADMIN, log_in, sasl_address, settings
 from tests.wire import WireClient, fetch_request, produce_request
 
 OFFERED = offered_versions("latest")
 ALLOW, DENY = 3, 2
 LITERAL, PREFIXED = 3, 4
-USERS = ("admin", "nobody", "describer", "worker")
-_JAAS = (
-    "org.apache.kafka.common.security.plain.PlainLoginModule required "
-    + " ".join(f'user_{user}="{user}-secret"' for user in USERS)
-    + ";"
-)
+USERS = (ADMIN, "nobody", "describer", "worker")
 
 
 def client(broker: BrokerProcess, user: str) -> WireClient:
     """Somebody who has logged in."""
-    port = int(broker.settings["listeners"].rpartition(":")[2])
-    wire = WireClient(port)
-    wire.ask(k17.SaslHandshakeRequest(mechanism="PLAIN"), k17.SaslHandshakeResponse, 1)
-    token = f"\0{user}\0{user}-secret".encode()
-    answer = wire.ask(
-        k36.SaslAuthenticateRequest(auth_bytes=token), k36.SaslAuthenticateResponse, 1
-    )
-    assert answer.error_code == 0
-    return wire
+    return log_in(WireClient(int(sasl_address(broker).rpartition(":")[2])), user)
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    plain, sasl = free_port(), free_port()
-    settings = {
-        "listeners": f"PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{sasl}",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.sasl_plaintext.plain.sasl.jaas.config": _JAAS,
-        "authorizer.class.name": "kafka.security.authorizer.AclAuthorizer",
-        "super.users": "User:admin",
-    }
-    with running_broker(tmp_path_factory.mktemp("acl") / "data", settings) as process:
+    data = tmp_path_factory.mktemp("acl") / "data"
+    with running_broker(data, settings(USERS[1:])) as process:
         with client(process, "admin") as admin:
             create_topics(admin, TOPIC)
             give(
