@@ -1,8 +1,9 @@
 """Who may connect: how many in all, on a listener, from an address, and from where.
 
-Two kinds of limits. Above ``max.connections`` of the broker or of a listener a client waits: the
-listener accepts nobody until a connection is closed. What concerns one address, and what the
-instance's flavour allows, is refused at once: the connection is closed, counted and logged.
+Two kinds of limits. Above ``max.connections`` or ``max.connection.creation.rate`` of the broker or
+of a listener clients wait: the listener accepts nobody for a while. What concerns one address, and
+what the instance's flavour allows, is refused at once: the connection is closed, counted and
+logged.
 
 The listener of brokers, where clients have others, is held up by its own limit only. When it has
 pushed the broker above ``max.connections``, clients that were silent longest are closed.
@@ -18,20 +19,33 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kavka.config.flavours import Flavour, flavour_of
 from kavka.config.limits import REFUSAL_LINES_PER_SECOND_MAX
+from kavka.replication.rate import DEFAULT_SAMPLE_SECONDS, DEFAULT_SAMPLES, Rate
 
 if TYPE_CHECKING:
     from kavka.config.broker import BrokerConfig
     from kavka.config.sources import SourceRules
+    from kavka.storage.clock import Clock
 
 log = logging.getLogger("kavka.network")
 
 UNLIMITED: Final = 2**31 - 1
 
 MAX_CONNECTIONS: Final = "max.connections"
+CREATION_RATE: Final = "max.connection.creation.rate"
 PER_IP: Final = "max.connections.per.ip"
 FLAVOUR: Final = "instance.flavour"
 SOURCE: Final = "source"
 RATE: Final = "connection_creation_rate"
+
+
+class Samples(NamedTuple):
+    """How rates are measured: ``quota.window.num`` samples of ``quota.window.size.seconds``."""
+
+    number: int
+    seconds: float
+
+
+SAMPLES: Final = Samples(DEFAULT_SAMPLES, DEFAULT_SAMPLE_SECONDS)
 
 
 class Limits(NamedTuple):
@@ -44,6 +58,10 @@ class Limits(NamedTuple):
     by_listener: Mapping[str, int] = {}
     protected: str | None = None
     """The listener of brokers, where clients have others."""
+    rate: int = UNLIMITED
+    """Connections a second that clients may make."""
+    rates: Mapping[str, int] = {}
+    """The same of a listener; that of brokers has only its own."""
     flavour: Flavour | None = None
     sources: "Mapping[str, SourceRules]" = MappingProxyType({})
     """Who may come from where, by listener; those that let everybody in are not there."""
@@ -61,10 +79,14 @@ class Refused(NamedTuple):
 class Admission:
     """Counts connections and refuses those above the limits. Owned by the event loop."""
 
-    def __init__(self, limits: Limits, refusals: "Refusals | None" = None) -> None:
+    def __init__(self, limits: Limits, clock: "Clock", samples: Samples = SAMPLES) -> None:
+        """``samples`` is how rates are measured."""
+        self._clock = clock
+        self._samples = samples
+        self._paces: dict[str | None, Rate] = {}  # of listeners, and under None of the broker
         self.total = 0
         self.by_listener: Counter[str] = Counter()
-        self.refusals = refusals or Refusals()
+        self.refusals = Refusals()
         self.live_brokers: Callable[[], int] = lambda: 1
         """How many brokers share what the flavour allows."""
         self.is_broker: Callable[[str], bool] = lambda ip: False
@@ -143,6 +165,24 @@ class Admission:
         self.total += 1
         self._shed()
         return None
+
+    def pause(self, listener: str) -> float:
+        """Count a connection that was let in; seconds for which the listener is to let in nobody.
+
+        Clients wait then, as above ``max.connections`` (KIP-612).
+        """
+        limits = self._limits
+        longest = 0.0
+        for name, bound in ((listener, limits.rates.get(listener)), (None, limits.rate)):
+            if bound is None or bound == UNLIMITED or (not name and listener == limits.protected):
+                continue
+            now = self._clock.monotonic()
+            rate = self._paces.get(name)
+            if rate is None:
+                rate = self._paces[name] = Rate(*self._samples, now)
+            rate.record(1, now)
+            longest = max(longest, rate.excess(bound, now))
+        return min(longest, self._samples.seconds)
 
     def _refuse_source(self, listener: str, ip: str) -> Refused | None:
         rules = self._limits.sources.get(listener)
@@ -231,18 +271,23 @@ def limits_of(config: "BrokerConfig", listeners: Iterable[str]) -> Limits:
     overrides: dict[str, int] = {}
     for host, limit in config.max_connections_overrides.items():
         overrides.update(dict.fromkeys(_addresses_of(host), limit))
-    by_listener = {
-        name: own
-        for name in names
-        if config.is_set_for_listener(name, MAX_CONNECTIONS)
-        and isinstance(own := config.listener_value(name, MAX_CONNECTIONS), int)
-    }
+
+    def by_listener(key: str) -> dict[str, int]:
+        return {
+            name: own
+            for name in names
+            if config.is_set_for_listener(name, key)
+            and isinstance(own := config.listener_value(name, key), int)
+        }
+
     return Limits(
         maximum=config.get_int(MAX_CONNECTIONS),
         per_ip=config.get_int(PER_IP),
         overrides=overrides,
-        by_listener=by_listener,
+        by_listener=by_listener(MAX_CONNECTIONS),
         protected=protected,
+        rate=config.get_int(CREATION_RATE),
+        rates=by_listener(CREATION_RATE),
         flavour=flavour_of(config),
         sources=_sources(config, names, inter_broker),
     )

@@ -196,6 +196,10 @@ class Listener:
                 continue
             sock.setblocking(False)
             self._serve(sock, ip, port)
+            if (pause := admission.pause(name)) > 0:
+                self._unwatch()
+                self._hub.loop.call_later(pause, self._go_on)
+                return
 
     def _serve(self, sock: socket.socket, ip: str, port: int) -> None:
         # What fails here is a defect, or TLS that cannot begin: no reason to let nobody in.

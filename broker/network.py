@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from kavka.broker.admission import Admission, limits_of
+from kavka.broker.admission import Admission, Samples, limits_of
 from kavka.broker.buffers import FrameBuffers
 from kavka.broker.hub import Bounds, Hub, Service
 from kavka.broker.listeners import Gates, Listener, ListenError, TlsSettings
@@ -31,6 +31,7 @@ _ADMISSION_SETTINGS: Final = (
     "max.connections",
     "max.connections.per.ip",
     "max.connections.per.ip.overrides",
+    "max.connection.creation.rate",
     "instance.flavour",
     "source.allow",
     "source.deny",
@@ -136,7 +137,10 @@ class Network:
         self._tls = tls
         self.on_addresses: Callable[[], None] = lambda: None
         """Called when listeners, or what clients are told of them, have changed."""
-        self.admission = Admission(limits_of(config, _names(config)))
+        samples = Samples(
+            config.get_int("quota.window.num"), config.get_int("quota.window.size.seconds")
+        )
+        self.admission = Admission(limits_of(config, _names(config)), clock, samples)
         self.admission.on_excess = self._close_least_recently_used
         budget = config.get_int("queued.max.request.bytes")
         idle_ms = config.get_int("connections.max.idle.ms")

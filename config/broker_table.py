@@ -117,6 +117,8 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "Most connections from one address; the next one is closed at once."),
     ("max.connections.per.ip.overrides", STRING, "", None, MEDIUM, CLUSTER,
      "Other limits for some addresses, as host:count separated by commas."),
+    ("max.connection.creation.rate", INT, INT_MAX, AT_LEAST_0, MEDIUM, CLUSTER,
+     "Connections that clients may make a second; faster ones wait."),
     ("connections.max.idle.ms", LONG, 600000, None, MEDIUM, FIXED,
      "A connection without traffic for so long is closed."),
     ("connection.failed.authentication.delay.ms", INT, 100, AT_LEAST_0, LOW, FIXED,
@@ -462,6 +464,7 @@ _OWN_ROWS: Final[tuple[_Row, ...]] = (
 # fmt: on
 
 _SINCE: Final = {
+    "max.connection.creation.rate": "2.7",
     "log.message.timestamp.before.max.ms": "3.6",
     "log.message.timestamp.after.max.ms": "3.6",
 }

@@ -76,6 +76,7 @@ LATER_OR_OWN = {
     "group.consumer.session.timeout.ms",
     "instance.bandwidth.bytes",
     "instance.flavour",
+    "max.connection.creation.rate",
     "log.level",
     "profile",
     "public.bandwidth.mbits",

@@ -4,12 +4,13 @@ from ipaddress import ip_network
 
 import pytest
 
-from kavka.broker.admission import Admission, Limits, Refusals, Refused
+from kavka.broker.admission import Admission, Limits, Refusals, Refused, Samples
 from kavka.broker.listeners import Listener, ListenError
 from kavka.config.flavours import FLAVOURS
 from kavka.config.limits import FRAME_BYTES_MAX_BEFORE_AUTHENTICATION
 from kavka.config.listeners import Endpoint
 from kavka.config.sources import Networks, SourceRules
+from kavka.storage.clock import ManualClock
 
 from .conftest import ENDPOINT, Command, Network, answer, frame
 
@@ -40,7 +41,7 @@ def is_refused(client: socket.socket) -> bool:
 
 
 def test_clients_are_let_in_once_the_broker_listens(network: Network) -> None:
-    listener = Listener(ENDPOINT, network.hub, Admission(Limits()))
+    listener = Listener(ENDPOINT, network.hub, Admission(Limits(), ManualClock()))
     listener.bind()
     host, port = listener.address
     assert host == "127.0.0.1"
@@ -60,7 +61,7 @@ def test_clients_are_let_in_once_the_broker_listens(network: Network) -> None:
 
 
 def test_connections_are_keepalive_and_undelayed(network: Network) -> None:
-    listener = listening(network, Admission(Limits()))
+    listener = listening(network, Admission(Limits(), ManualClock()))
     connect(network, listener)
     (connection,) = network.hub.connections
     sock = connection._sock
@@ -72,7 +73,7 @@ def test_connections_are_keepalive_and_undelayed(network: Network) -> None:
 
 
 def test_an_address_may_have_only_so_many_connections(network: Network, lines) -> None:
-    admission = Admission(Limits(per_ip=2))
+    admission = Admission(Limits(per_ip=2), ManualClock())
     listener = listening(network, admission)
     first, second = connect(network, listener), connect(network, listener)
     for _ in range(3):
@@ -92,7 +93,7 @@ def test_an_address_may_have_only_so_many_connections(network: Network, lines) -
 
 
 def test_an_override_counts_for_its_host(network: Network) -> None:
-    admission = Admission(Limits(per_ip=0, overrides={"127.0.0.1": 1}))
+    admission = Admission(Limits(per_ip=0, overrides={"127.0.0.1": 1}), ManualClock())
     listener = listening(network, admission)
     client = connect(network, listener)
     assert network.exchange(client, frame(Command.ECHO, 1)) == answer(1)
@@ -103,7 +104,7 @@ def test_an_override_counts_for_its_host(network: Network) -> None:
 
 
 def test_above_max_connections_a_client_waits_until_there_is_room(network: Network, lines) -> None:
-    admission = Admission(Limits(maximum=1))
+    admission = Admission(Limits(maximum=1), ManualClock())
     listener = listening(network, admission)
     first = connect(network, listener)
     second = connect(network, listener)
@@ -119,7 +120,7 @@ def test_above_max_connections_a_client_waits_until_there_is_room(network: Netwo
 
 
 def test_raised_limits_let_in_who_waits(network: Network) -> None:
-    admission = Admission(Limits(maximum=1))
+    admission = Admission(Limits(maximum=1), ManualClock())
     listener = listening(network, admission)
     connect(network, listener)
     second = connect(network, listener)
@@ -130,7 +131,7 @@ def test_raised_limits_let_in_who_waits(network: Network) -> None:
 
 
 def test_a_listener_may_have_only_so_many(network: Network) -> None:
-    admission = Admission(Limits(by_listener={"A": 1}))
+    admission = Admission(Limits(by_listener={"A": 1}), ManualClock())
     first = listening(network, admission, ENDPOINT._replace(name="A"))
     other = listening(network, admission, ENDPOINT._replace(name="B"))
     connect(network, first)
@@ -147,7 +148,7 @@ def test_a_listener_may_have_only_so_many(network: Network) -> None:
 def test_brokers_come_in_above_max_connections_and_push_out_who_was_silent_longest(
     network: Network,
 ) -> None:
-    admission = Admission(Limits(maximum=2, protected="BROKERS"))
+    admission = Admission(Limits(maximum=2, protected="BROKERS"), ManualClock())
 
     def close_oldest(excess: int) -> None:
         silent = sorted(network.hub.connections, key=lambda each: each.active)
@@ -179,7 +180,7 @@ def test_brokers_come_in_above_max_connections_and_push_out_who_was_silent_longe
 
 def test_the_flavour_caps_the_connections_of_clients(network: Network, lines) -> None:
     flavour = FLAVOURS["100"]._replace(connections=6)
-    admission = Admission(Limits(flavour=flavour, protected="BROKERS"))
+    admission = Admission(Limits(flavour=flavour, protected="BROKERS"), ManualClock())
     admission.live_brokers = lambda: 3
     clients = listening(network, admission, ENDPOINT._replace(name="CLIENTS"))
     brokers = listening(network, admission, ENDPOINT._replace(name="BROKERS"))
@@ -200,7 +201,7 @@ def test_the_flavour_caps_the_connections_of_clients(network: Network, lines) ->
 
 def test_rules_say_who_may_come_from_where(network: Network, lines) -> None:
     rules = SourceRules(Networks([ip_network("127.0.0.2/32")]), Networks([]), of_brokers=True)
-    admission = Admission(Limits(sources={"PLAINTEXT": rules}))
+    admission = Admission(Limits(sources={"PLAINTEXT": rules}), ManualClock())
     listener = listening(network, admission)
     allowed = connect(network, listener, source="127.0.0.2")
     assert network.exchange(allowed, frame(Command.ECHO, 1)) == answer(1)
@@ -216,7 +217,7 @@ def test_rules_say_who_may_come_from_where(network: Network, lines) -> None:
 
 
 def test_who_connects_too_fast_is_closed_after_a_while(network: Network) -> None:
-    admission = Admission(Limits())
+    admission = Admission(Limits(), ManualClock())
     admission.rate = lambda ip: 0.7 if ip == "127.0.0.2" else 0.0
     listener = listening(network, admission)
     held = connect(network, listener, source="127.0.0.2")
@@ -228,6 +229,32 @@ def test_who_connects_too_fast_is_closed_after_a_while(network: Network) -> None
     assert is_refused(held)
     assert admission.refusals.counts == {("PLAINTEXT", "connection_creation_rate"): 1}
     listener.close()
+
+
+def test_who_is_let_in_too_fast_makes_others_wait(network: Network) -> None:
+    limits = Limits(rates={"A": 1}, rate=2, protected="BROKERS")
+    admission = Admission(limits, network.clock, Samples(3, 1.0))
+    a = listening(network, admission, ENDPOINT._replace(name="A"))
+    b = listening(network, admission, ENDPOINT._replace(name="B"))
+    brokers = listening(network, admission, ENDPOINT._replace(name="BROKERS"))
+    for _ in range(20):
+        connect(network, brokers)
+    first, second = connect(network, a), connect(network, a)  # 1 a second, for 2 seconds at once
+    assert network.exchange(first, frame(Command.ECHO, 1)) == answer(1)
+    assert network.exchange(second, frame(Command.ECHO, 2)) == answer(2)
+    third, waiting = connect(network, a), connect(network, a)
+    waiting.sendall(frame(Command.ECHO, 4))
+    network.loop.settle()
+    assert network.received(waiting) == b""
+    assert network.exchange(third, frame(Command.ECHO, 3)) == answer(3)
+    other = connect(network, b)
+    assert network.exchange(other, frame(Command.ECHO, 5)) == answer(5)
+    network.clock.advance(1.0)
+    network.loop.fire_timers()
+    assert network.read(waiting, len(answer(4))) == answer(4)
+    assert not admission.refusals.counts
+    for listener in (a, b, brokers):
+        listener.close()
 
 
 def test_many_refusals_make_few_lines(lines) -> None:
@@ -251,7 +278,7 @@ def test_what_cannot_be_served_leaves_no_trace(network: Network, lines) -> None:
         def connect(self, *args):
             raise ValueError("no key")
 
-    admission = Admission(Limits())
+    admission = Admission(Limits(), ManualClock())
     listener = Listener(ENDPOINT, network.hub, admission, tls=Broken())
     listener.bind()
     listener.listen()
@@ -268,7 +295,7 @@ def test_a_gate_serves_until_it_lets_through(network: Network) -> None:
         gates.append(connection)
         return connection.service
 
-    admission = Admission(Limits())
+    admission = Admission(Limits(), ManualClock())
     listener = Listener(ENDPOINT, network.hub, admission, gate=gate)
     listener.bind()
     listener.listen()
@@ -279,9 +306,9 @@ def test_a_gate_serves_until_it_lets_through(network: Network) -> None:
 
 
 def test_a_taken_port_is_said_so(network: Network) -> None:
-    listener = listening(network, Admission(Limits()))
+    listener = listening(network, Admission(Limits(), ManualClock()))
     taken = ENDPOINT._replace(port=listener.address[1])
-    second = Listener(taken, network.hub, Admission(Limits()))
+    second = Listener(taken, network.hub, Admission(Limits(), ManualClock()))
     with pytest.raises(ListenError, match=r"Port \d+ of PLAINTEXT://.* is taken by another"):
         second.bind()
     listener.close()
@@ -289,14 +316,14 @@ def test_a_taken_port_is_said_so(network: Network) -> None:
 
 def test_a_foreign_address_is_said_so(network: Network) -> None:
     foreign = ENDPOINT._replace(host="192.0.2.1")
-    listener = Listener(foreign, network.hub, Admission(Limits()))
+    listener = Listener(foreign, network.hub, Admission(Limits(), ManualClock()))
     with pytest.raises(ListenError, match="no address of this machine"):
         listener.bind()
 
 
 @pytest.mark.parametrize("host", ["", "localhost", "0.0.0.0", "::"])
 def test_wildcards_and_names_are_bound_at_one_port(network: Network, host: str) -> None:
-    listener = listening(network, Admission(Limits()), ENDPOINT._replace(host=host))
+    listener = listening(network, Admission(Limits(), ManualClock()), ENDPOINT._replace(host=host))
     client = connect(network, listener)
     assert network.exchange(client, frame(Command.ECHO, 1)) == answer(1)
     (connection,) = network.hub.connections
@@ -305,7 +332,7 @@ def test_wildcards_and_names_are_bound_at_one_port(network: Network, host: str) 
 
 
 def test_out_of_descriptors_the_listener_takes_a_breath(network: Network, lines) -> None:
-    listener = listening(network, Admission(Limits()))
+    listener = listening(network, Admission(Limits(), ManualClock()))
     [real] = listener._sockets
 
     class Exhausted:
