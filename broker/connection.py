@@ -32,6 +32,8 @@ from kavka.config.limits import (
 from kavka.protocol.errors import MalformedFrame
 
 if TYPE_CHECKING:
+    import asyncio
+
     from kavka.broker.buffers import Loan
     from kavka.broker.hub import Hub, Service
     from kavka.broker.output import Answer
@@ -57,6 +59,7 @@ class Connection(Answering):
         "_in_work",
         "_kept",
         "_loan",
+        "_mute_timer",
         "_muted_until",
         "_on_close",
         "_reading",
@@ -94,6 +97,7 @@ class Connection(Answering):
         self.max_frame = hub.bounds.max_frame
         self.min_frame = FRAME_BYTES_MIN  # less only where SASL tokens come without headers
         self._muted_until = 0.0
+        self._mute_timer: asyncio.TimerHandle | None = None
         self._on_close = on_close
         self._kept = b""  # bytes received and not yet served
         self._frame: memoryview | None = None  # of a large frame still arriving
@@ -155,10 +159,13 @@ class Connection(Answering):
             return
         self._muted_until = until
         self._paused |= MUTED
-        self._hub.loop.call_later(seconds, self._unmute, until)
+        if self._mute_timer is not None:
+            self._mute_timer.cancel()
+        self._mute_timer = self._hub.loop.call_later(seconds, self._unmute, until)
 
     def _unmute(self, until: float) -> None:
         if until == self._muted_until:
+            self._mute_timer = None
             self.active = self._hub.now
             self._unpause(MUTED)
 
@@ -183,6 +190,9 @@ class Connection(Answering):
         if self._writing:
             loop.remove_writer(descriptor)
         self._sock.close()
+        if self._mute_timer is not None:
+            self._mute_timer.cancel()  # it would keep all that this holds for as long
+            self._mute_timer = None
         self._hub.connections.discard(self)
         self._output.clear()
         self._kept = b""
