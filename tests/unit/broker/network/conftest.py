@@ -16,10 +16,16 @@ from kavka.broker.buffers import FrameBuffers
 from kavka.broker.connection import Connection
 from kavka.broker.hub import Bounds, Hub
 from kavka.broker.request import Disconnect, Pending
+from kavka.broker.security.tls.connection import TlsConnection
+from kavka.broker.security.tls.handshakes import Handshakes
 from kavka.config.listeners import Endpoint
 from kavka.protocol.errors import MalformedFrame
 from kavka.storage.clock import ManualClock
+from tests.unit.broker.tls.certificates import Certificates, Contexts
 
+from .tls_client import TlsClient
+
+TLS_ENDPOINT = Endpoint("SSL", "SSL", "127.0.0.1", 0)
 ENDPOINT = Endpoint("PLAINTEXT", "PLAINTEXT", "127.0.0.1", 0)
 PATIENCE_SECONDS = 10.0  # before a condition that does not come true fails the test
 
@@ -183,7 +189,8 @@ class FakeService:
 class Network:
     """A hub with a hand-turned loop and clients connected to it."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, contexts: Contexts | None = None, **options: Any) -> None:
+        self.contexts = contexts  # of TLS; None: plain connections
         self.loop = HandTurnedLoop()
         self.clock = ManualClock()
         self.service = FakeService()
@@ -200,10 +207,38 @@ class Network:
         self.hub = Hub(
             self.loop, self.clock, self.service, Bounds(**settings), self.buffers, receive_buffer
         )
-        self.clients: list[socket.socket] = []
+        self.clients: list[Any] = []
 
-    def client(self, tcp: bool = False) -> tuple[socket.socket, Connection]:
+    def client(self, tcp: bool = False) -> tuple[Any, Connection]:
         """A connected pair: the client's socket and the broker's connection."""
+        theirs, ours = self.sockets(tcp)
+        if self.contexts is None:
+            self.clients.append(theirs)
+            return theirs, Connection(self.hub, ours, ("10.0.0.1", 5001), ENDPOINT)
+        connection = self.serve_tls(ours)
+        client = TlsClient(theirs, self.contexts.client)
+        self.clients.append(client)
+        client.shake_hands(self.loop.settle)
+        return client, connection
+
+    def serve_tls(self, ours: socket.socket, ip: str = "10.0.0.1") -> TlsConnection:
+        """A connection that waits for a handshake."""
+        assert self.contexts is not None
+        if self.hub.handshakes is None:
+            self.hub.handshakes = Handshakes(self.hub)
+        return TlsConnection(
+            self.hub,
+            ours,
+            (ip, 5001),
+            TLS_ENDPOINT,
+            None,
+            self.hub.handshakes,
+            self.contexts.server,
+            self.contexts.principal_of,
+        )
+
+    def sockets(self, tcp: bool = False) -> tuple[socket.socket, socket.socket]:
+        """A connected pair: the client's socket and the broker's."""
         if tcp:
             with socket.create_server(("127.0.0.1", 0)) as server:
                 theirs = socket.create_connection(server.getsockname())
@@ -212,8 +247,7 @@ class Network:
             theirs, ours = socket.socketpair()
         ours.setblocking(False)
         theirs.settimeout(PATIENCE_SECONDS)
-        self.clients.append(theirs)
-        return theirs, Connection(self.hub, ours, ("10.0.0.1", 5001), ENDPOINT)
+        return theirs, ours
 
     def exchange(self, client: socket.socket, data: bytes) -> bytes:
         """Send, let the broker do all it can, and return what has come back."""
@@ -270,12 +304,21 @@ class Network:
             client.close()
 
 
-@pytest.fixture
-def make_network() -> Iterator[Callable[..., Network]]:
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(params=["plain", "TLSv1.2", "TLSv1.3"])
+def make_network(
+    request: pytest.FixtureRequest, certificates: Certificates
+) -> Iterator[Callable[..., Network]]:
+    """Makes networks that speak TLS, or not: what holds for connections holds for both."""
     made: list[Network] = []
+    contexts = None if request.param == "plain" else certificates.contexts(request.param)
 
     def make(**options: Any) -> Network:
-        made.append(Network(**options))
+        made.append(Network(contexts, **options))
         return made[-1]
 
     yield make
