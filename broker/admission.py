@@ -191,6 +191,10 @@ class Admission:
         rule = rules.refusing(ip)
         if rule is None or (rules.of_brokers and self.is_broker(ip)):
             return None
+        # Imported here because most brokers let everybody in.
+        from kavka.broker.audit import audit_refused
+
+        audit_refused(ip, listener, rule)
         return Refused(SOURCE, f"the address is not let in by {rule}")
 
     def leave(self, listener: str, ip: str) -> None:

@@ -16,6 +16,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from kavka.broker.request import ANONYMOUS
 from kavka.config.limits import (
     AUDIT_LINES_PER_MINUTE_MAX,
     AUDIT_REFUSALS_PER_MINUTE_MAX,
@@ -145,6 +146,12 @@ def audit_connection(
 ) -> None:
     """The same where there is no request yet: a log-in, or a connection that is not let in."""
     _note(source_of(connection), action, resource, result)
+
+
+def audit_refused(host: str, listener: str, rule: str) -> None:
+    """Note that an address was not let in, by which rule."""
+    source = Source(ANONYMOUS, host, listener, "")
+    _audit_log.write(source, "Connect", "denied", f"rule={shown(rule)}")
 
 
 def audit_each(request: "Request", action: str, results: "Iterable[tuple[str, int]]") -> None:

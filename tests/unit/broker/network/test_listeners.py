@@ -1,4 +1,5 @@
 import errno
+import logging
 import socket
 from ipaddress import ip_network
 
@@ -199,14 +200,20 @@ def test_the_flavour_caps_the_connections_of_clients(network: Network, lines) ->
     brokers.close()
 
 
-def test_rules_say_who_may_come_from_where(network: Network, lines) -> None:
+def test_rules_say_who_may_come_from_where(network: Network, lines, caplog) -> None:
+    caplog.set_level(logging.INFO, logger="kavka.audit")
     rules = SourceRules(Networks([ip_network("127.0.0.2/32")]), Networks([]), of_brokers=True)
     admission = Admission(Limits(sources={"PLAINTEXT": rules}), ManualClock())
     listener = listening(network, admission)
     allowed = connect(network, listener, source="127.0.0.2")
     assert network.exchange(allowed, frame(Command.ECHO, 1)) == answer(1)
     assert is_refused(connect(network, listener))
-    assert "not let in by source.allow peer=127.0.0.1:" in lines()[0]
+    audited, line = lines()
+    assert "not let in by source.allow peer=127.0.0.1:" in line
+    assert audited == (
+        "Connect denied rule=source.allow principal=User:ANONYMOUS host=127.0.0.1 "
+        "listener=PLAINTEXT"
+    )
     assert admission.refusals.counts == {("PLAINTEXT", "source"): 1}
     admission.is_broker = lambda ip: ip == "127.0.0.1"
     assert network.exchange(connect(network, listener), frame(Command.ECHO, 2)) == answer(2)
