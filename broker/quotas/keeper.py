@@ -140,10 +140,15 @@ class QuotaKeeper:
                 self._broker.clock,
                 self._window(),
                 burst=burst if burst >= 0 else None,
+                is_replica=self._is_replica,
                 producer_default=producer,
                 consumer_default=consumer,
             )
         return self._quotas
+
+    def _is_replica(self, broker_id: int) -> bool:
+        broker = self._broker
+        return broker_id in broker.metadata.brokers and broker_id != broker.node_id
 
     def _attach(self) -> None:
         quotas = self._quotas

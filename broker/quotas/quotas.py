@@ -50,17 +50,20 @@ class Quotas:
         window: Window,
         *,
         burst: float | None = None,
+        is_replica: Callable[[int], bool] = lambda broker_id: True,
         producer_default: float | None = None,
         consumer_default: float | None = None,
     ) -> None:
         """The defaults are in bytes a second, for clients without a quota in the store.
 
         ``burst`` is how many seconds' worth of bytes may be moved at once; None for as many as the
-        window has.
+        window has. ``is_replica`` tells who may fetch as a broker, which has no limits: who claims
+        it by an id that no other live broker has is a client.
         """
         self._clock = clock
         self._window = window
         self._burst = burst
+        self._is_replica = is_replica
         byte_rate = partial(ByteRate, window, burst)
         self.producing = ClientQuota[ByteRate](byte_rate, window, producer_default)
         self.consuming = ClientQuota[ByteRate](byte_rate, window, consumer_default)
@@ -150,7 +153,7 @@ class Quotas:
         """
         if not _is_known(request):
             return
-        if options.replica_id >= 0:
+        if options.replica_id >= 0 and self._is_replica(options.replica_id):
             request.throttle = FREE
             return
         meter = self._consumer(request)

@@ -269,3 +269,29 @@ def test_configs_tool_sets_shows_and_removes_quotas(
     run_tool(NEW, CONFIGS, *server(limited), "--alter", *entity, "--delete-config", keys)
     described = run_tool(NEW, CONFIGS, *server(limited), "--describe", *entity).stdout
     assert shown not in described
+
+
+def test_an_address_makes_so_many_connections_a_second(tmp_path: Path) -> None:
+    """Those above it are closed after a while, without an answer; others stay as they are."""
+    with running_broker(tmp_path / "data", {"quota.window.num": "2"}) as broker:
+        with WireClient(broker.port) as client:
+            entry = EntryData(
+                entity=[EntityData(entity_type="ip", entity_name="127.0.0.1")],
+                ops=[OpData(key="connection_creation_rate", value=5.0)],
+            )
+            request = AlterClientQuotasRequest(entries=[entry])
+            answer = client.ask(request, AlterClientQuotasResponse, 1)
+            assert answer.entries[0].error_code == 0
+            accepted = refused = 0
+            began = time.monotonic()
+            for _ in range(30):
+                with WireClient(broker.port) as other:
+                    try:
+                        other.ask(ApiVersionsRequest(), ApiVersionsResponse, 0)
+                        accepted += 1
+                    except ConnectionError:
+                        refused += 1
+            seconds = time.monotonic() - began
+            assert refused and accepted <= 5 * (seconds + 2)
+            assert client.ask(ApiVersionsRequest(), ApiVersionsResponse, 0).api_keys
+        assert "the address makes connections too fast" in broker.log()

@@ -322,7 +322,7 @@ def test_quotas_of_before_are_loaded_at_the_start(tmp_path: Path) -> None:
         broker.quotas = None
         again = ConfigStore(harness.store, harness.clock)
         keeper = QuotaKeeper(broker, again)
-        admission = Admission(Limits())
+        admission = Admission(Limits(), harness.clock)
         keeper.limit_connections(admission)
         await again.start()
         found = broker.quotas

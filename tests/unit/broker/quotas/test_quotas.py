@@ -64,7 +64,9 @@ class World:
         self.clock.advance(1_000)
         self.broker = Broker(BrokerConfig(), self.clock)
         self.broker.offered_versions = offered_versions("latest")
-        self.quotas = Quotas(self.clock, WINDOW, burst=burst)
+        self.quotas = Quotas(
+            self.clock, WINDOW, burst=burst, is_replica=lambda broker_id: broker_id == 2
+        )
         self.broker.quotas = self.quotas
         self.dispatcher = Dispatcher(self.broker)
 
@@ -302,6 +304,9 @@ def test_a_replica_fetches_whatever_clients_do(monkeypatch: pytest.MonkeyPatch) 
     world.quotas.set(EVERYBODY, "consumer_byte_rate", 1.0)
     world.quotas.set(EVERYBODY, "request_percentage", 0.001)
     world.quotas.instance = InstanceBandwidth(lambda: (1.0, None), ())
+    claimed = options(replica_id=3)
+    world.quotas.prepare_fetch(fetching(world), claimed)
+    assert claimed.charge is not None
     request, asked = fetching(world), options(replica_id=2)
     world.quotas.prepare_fetch(request, asked)
     assert asked.charge is None and asked.max_bytes == 1_000_000
