@@ -18,7 +18,7 @@ from typing import TypeVar
 # back could otherwise be given the broker's own port, and connect to itself.
 PORTS = range(20_000, 32_000)
 
-READY = re.compile(r"PLAINTEXT://(?P<host>[\d.]+):(?P<port>\d+)")
+READY = re.compile(r"(?:(?<!_)PLAINTEXT|INTERNAL_PLAIN)://(?P<host>[\d.]+):(?P<port>\d+)")
 
 
 def free_port() -> int:
