@@ -1,25 +1,50 @@
-"""The store of ACLs over a real ZooKeeper: the scenarios that it passes over SQLite."""
+"""ACLs in a real ZooKeeper: the store's scenarios, and brokers that share them with old tools."""
 
 import asyncio
+import os
+import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
+from kavka.broker.cli.zookeeper import java_command
 from kavka.broker.security.acl import store as subject
+from kavka.protocol.errors import ErrorCode
+from kavka.protocol.messages.k03_metadata import (
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+)
 from kavka.replication import registration
 from kavka.replication.store.link import ZooKeeperSettings
 from kavka.replication.store.zookeeper import ZooKeeperStore
 from kavka.storage.clock import SystemClock
+from tests.broker_process import wait_for
+from tests.cluster.kafka_cluster import Cluster, Member
 from tests.cluster.zookeeper import ZooKeeper, needs_zookeeper
+from tests.java import command
+from tests.secured import ADMIN, log_in, settings
 from tests.unit.broker.security.acl import store_scenarios as scenarios
-from tests.unit.broker.security.acl.store_scenarios import Member
+from tests.unit.broker.security.acl.store_scenarios import Member as Keeper
+from tests.wire import WireClient
 
 pytestmark = needs_zookeeper
 
+PREFIXED = ("--resource-pattern-type", "prefixed")
+
 
 def run(
-    zookeeper: ZooKeeper, count: int, scenario: Callable[[list[Member]], Awaitable[None]]
+    zookeeper: ZooKeeper, count: int, scenario: Callable[[list[Keeper]], Awaitable[None]]
 ) -> None:
     servers, _, path = zookeeper.chroot().partition("/")
 
@@ -28,7 +53,7 @@ def run(
         stores = [await ZooKeeperStore.open(settings) for _ in range(count)]
         try:
             await registration.prepare_store(stores[0])
-            members = [Member(store, SystemClock()) for store in stores]
+            members = [Keeper(store, SystemClock()) for store in stores]
             await scenario(members)
             for member in members:
                 await member.acls.stop()
@@ -77,3 +102,89 @@ def test_two_that_write_at_once_lose_nothing(
 
 def test_old_announcements_are_removed(zookeeper: ZooKeeper) -> None:
     run(zookeeper, 2, lambda members: scenarios.old_announcements_are_removed(*members, wait))
+
+
+# -- brokers that share them --------------------------------------------------------------------
+
+
+def acls_tool(release: str, connect: str, *arguments: str) -> str:
+    """The stock tool as it was used then: it writes to ZooKeeper itself.
+
+    With the installed ZooKeeper's client, because the one that the release came with cannot read
+    how newer Javas write an address (ZOOKEEPER-3779).
+    """
+    tool = command(
+        *(release, "kafka.admin.AclCommand", "--authorizer-properties"),
+        *(f"zookeeper.connect={connect}", *arguments),
+    )
+    server = java_command(os.environ)
+    newer_client = server[server.index("-cp") + 1]
+    at = tool.index("-cp") + 1
+    tool[at] = f"{newer_client}:{tool[at]}"
+    done = subprocess.run(tool, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def may_describe(member: Member, topic: str) -> bool:
+    """Whether alice may, as this broker has it."""
+    port = int(member.settings["listeners"].split(",")[0].rpartition(":")[2])
+    request = MetadataRequest(topics=[MetadataRequestTopic(name=topic)])
+    request.allow_auto_topic_creation = False
+    with log_in(WireClient(port), "alice") as alice:
+        (answer,) = alice.ask(request, MetadataResponse, 9).topics
+    return answer.error_code != ErrorCode.TOPIC_AUTHORIZATION_FAILED
+
+
+def wait_until_described(members: Sequence[Member], topic: str, *, described: bool = True) -> None:
+    for member in members:
+        wait_for(
+            f"{topic} on {member.broker_id}",
+            lambda member=member: may_describe(member, topic) is described,
+        )
+
+
+@pytest.mark.cluster
+@pytest.mark.java
+def test_brokers_obey_what_old_tools_write_and_old_tools_read_what_brokers_write(
+    zookeeper: ZooKeeper, tmp_path: Path
+) -> None:
+    cluster = Cluster(zookeeper, tmp_path, size=0)
+    for broker_id in (1, 2):
+        own = settings(["alice"])
+        plain, sasl = own["listeners"].split(",")
+        own["listeners"] = f"{sasl},{plain}"
+        # Brokers come to each other by the plain listener.
+        own["super.users"] = f"User:{ADMIN};User:ANONYMOUS"
+        own["authorizer.class.name"] = "kafka.security.auth.SimpleAclAuthorizer"
+        cluster.add(broker_id, own)
+    try:
+        cluster.start()
+        members = list(cluster.members.values())
+        cluster.create("orders", partitions=2, replicas=2)
+        assert not any(may_describe(member, "orders") for member in members)
+        for release, topic, prefix in (("1.1", "orders", ()), ("2.3", "bills-7", PREFIXED)):
+            rights = ("--allow-principal", "User:alice", "--operation", "Read")
+            named = (*rights, "--topic", topic[:6] if prefix else topic, *prefix)
+            acls_tool(release, cluster.connect, "--add", *named)
+            wait_until_described(members, topic)
+            acls_tool(release, cluster.connect, "--remove", "--force", *named)
+            wait_until_described(members, topic, described=False)
+        for member in members:  # another one than wrote the one before
+            admin = AdminClient({"bootstrap.servers": member.bootstrap})
+            name = f"by-{member.broker_id}"
+            for kind in (ResourcePatternType.LITERAL, ResourcePatternType.PREFIXED):
+                acl = AclBinding(
+                    *(ResourceType.TOPIC, name, kind, "User:alice", "*"),
+                    *(AclOperation.DESCRIBE, AclPermissionType.ALLOW),
+                )
+                admin.create_acls([acl])[acl].result(30)
+            wait_until_described(members, name)
+            listed = acls_tool("2.3", cluster.connect, "--list", "--topic", name)
+            assert f"Topic:LITERAL:{name}" in listed
+            listed = acls_tool("2.3", cluster.connect, "--list", "--topic", name, *PREFIXED)
+            assert f"Topic:PREFIXED:{name}" in listed
+            listed = acls_tool("1.1", cluster.connect, "--list", "--topic", name)
+            assert "User:alice has Allow permission for operations: Describe" in listed
+    finally:
+        cluster.stop()
