@@ -39,6 +39,7 @@ LONG: Final = ConfigType.LONG
 DOUBLE: Final = ConfigType.DOUBLE
 LIST: Final = ConfigType.LIST
 CLASS: Final = ConfigType.CLASS
+PASSWORD: Final = ConfigType.PASSWORD
 HIGH: Final = Importance.HIGH
 MEDIUM: Final = Importance.MEDIUM
 LOW: Final = Importance.LOW
@@ -345,6 +346,8 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "ZooKeeper requests under way at the same time."),
     ("zookeeper.set.acl", BOOLEAN, False, None, HIGH, FIXED,
      "Whether znodes are created with ACLs that only brokers can write."),
+    ("zookeeper.digest", PASSWORD, None, None, MEDIUM, FIXED,
+     "Who this broker is to ZooKeeper, as user:password of its digest scheme."),
     ("zookeeper.sync.time.ms", INT, 2000, None, LOW, FIXED,
      "How far a ZooKeeper follower may lag behind its leader."),
 

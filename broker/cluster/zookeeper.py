@@ -18,6 +18,7 @@ def settings(config: "BrokerConfig") -> ZooKeeperSettings:
         session_timeout=config.get_int("zookeeper.session.timeout.ms") / 1000,
         connection_timeout=config.zookeeper_connection_timeout_ms / 1000,
         max_in_flight=config.get_int("zookeeper.max.in.flight.requests"),
+        digest=config.get_optional_str("zookeeper.digest"),
         set_acl=config.get_bool("zookeeper.set.acl"),
     )
 

@@ -377,6 +377,10 @@ def _error(request: Request | Operation, error: Exception) -> StoreError:
     for kazoo_error, ours in kinds:
         if isinstance(error, kazoo_error):
             return ours(what)
+    if isinstance(error, kazoo.InvalidACLError):
+        return StoreError(
+            "ZooKeeper does not know who this broker is: zookeeper.set.acl needs zookeeper.digest"
+        )
     if isinstance(error, kazoo.NoAuthError):
         return StoreError(f"ZooKeeper does not allow this broker to do that: {what}")
     return StoreError(f"ZooKeeper refuses {type(request).__name__} {what}: {error!r}")

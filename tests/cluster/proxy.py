@@ -16,6 +16,7 @@ class Proxies:
         self.ports = {broker_id: free_port() for broker_id in targets}
         self._targets = dict(targets)
         self._writers: dict[int, set[asyncio.StreamWriter]] = {each: set() for each in targets}
+        self._closed: set[int] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -30,6 +31,15 @@ class Proxies:
                 writer.transport.abort()
 
         self._loop.call_soon_threadsafe(abort)
+
+    def block(self, broker_id: int) -> None:
+        """Cut, and let no connection through any more."""
+        self._closed.add(broker_id)
+        self.cut(broker_id)
+
+    def unblock(self, broker_id: int) -> None:
+        """Let connections through again."""
+        self._closed.discard(broker_id)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -56,6 +66,9 @@ class Proxies:
     async def _serve(
         self, broker_id: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if broker_id in self._closed:
+            writer.transport.abort()
+            return
         try:
             behind = await asyncio.open_connection("127.0.0.1", self._targets[broker_id])
         except OSError:

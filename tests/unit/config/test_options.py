@@ -102,6 +102,7 @@ LATER_OR_OWN = {
     "ssl.keystore.key",
     "ssl.truststore.certificates",
     "super.users",
+    "zookeeper.digest",
 }
 
 

@@ -125,15 +125,38 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.directory = tempfile.TemporaryDirectory()
-        self.path = str(Path(self.directory.name) / "metadata.db")
-        self.store = self.run(LocalStore.open(self.path, CLOCK))
+        self.store = self.begin()
         self.model = Model()
         self.seen: list[WatchEvent] = []
         self.expected: list[WatchEvent] = []
         self.data_watches: set[str] = set()
         self.child_watches: set[str] = set()
+
+    def begin(self) -> Any:
+        """A new and empty store."""
         self.crashed: list[LocalStore] = []
+        self.directory = tempfile.TemporaryDirectory()
+        self.path = str(Path(self.directory.name) / "metadata.db")
+        return self.run(LocalStore.open(self.path, CLOCK))
+
+    def go_on(self, crash: bool) -> Any:
+        """The store after the end of the session, or a crash."""
+        if crash:  # what a dead process would have left
+            left = Path(self.path).parent / f"crash{len(self.crashed)}"
+            left.mkdir()
+            for file in Path(self.path).parent.glob("metadata.db*"):
+                shutil.copy(file, left)
+            self.crashed.append(self.store)
+            self.path = str(left / "metadata.db")
+        else:
+            self.run(self.store.close())
+        return self.run(LocalStore.open(self.path, CLOCK))
+
+    def end(self) -> None:
+        """No store is needed any more."""
+        for store in [self.store, *self.crashed]:
+            self.run(store.close())
+        self.directory.cleanup()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(coroutine)
@@ -254,16 +277,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(crash=st.booleans())
     def reopen(self, crash: bool) -> None:
         """Ephemerals are gone, everything else is there; watches are not."""
-        if crash:  # what a dead process would have left
-            left = Path(self.path).parent / f"crash{len(self.crashed)}"
-            left.mkdir()
-            for file in Path(self.path).parent.glob("metadata.db*"):
-                shutil.copy(file, left)
-            self.crashed.append(self.store)
-            self.path = str(left / "metadata.db")
-        else:
-            self.run(self.store.close())
-        self.store = self.run(LocalStore.open(self.path, CLOCK))
+        self.store = self.go_on(crash)
         self.data_watches.clear()
         self.child_watches.clear()
         for path in [path for path, node in self.model.nodes.items() if node.ephemeral]:
@@ -287,10 +301,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
-            for store in [self.store, *self.crashed]:
-                self.run(store.close())
+            self.end()
             self.loop.close()
-            self.directory.cleanup()
 
 
 async def as_coroutine(future: "asyncio.Future[Any]") -> Any:

@@ -1,0 +1,280 @@
+"""The store over a real ZooKeeper: its rules, and what becomes of them when connections break."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from kavka.replication.store.base import (
+    BadVersion,
+    Create,
+    EventType,
+    MultiFailed,
+    NodeExists,
+    NoNode,
+    SessionEvent,
+    SessionExpired,
+    SetData,
+    StoreError,
+    WatchEvent,
+)
+from kavka.replication.store.link import ZooKeeperSettings
+from kavka.replication.store.zookeeper import ZooKeeperStore, parse_connect
+from tests.cluster.proxy import Proxies
+from tests.cluster.zookeeper import ZooKeeper, needs_zookeeper
+from tests.unit.replication import test_local_store as contract
+
+pytestmark = [pytest.mark.cluster, needs_zookeeper]
+
+ONLY = 1  # the number of the one proxy
+SESSION_SECONDS = 1.0
+_names = itertools.count()
+
+
+def reach(zookeeper: ZooKeeper, port: int | None = None, **changes: Any) -> ZooKeeperSettings:
+    servers, chroot = parse_connect(zookeeper.chroot())
+    if port is not None:
+        servers = f"127.0.0.1:{port}"
+    settings = ZooKeeperSettings(servers, chroot, session_timeout=SESSION_SECONDS)
+    return settings._replace(**changes)
+
+
+class ZooKeeperMachine(contract.StoreMachine):
+    """The same random operations as the embedded store's, against the same model."""
+
+    server: ClassVar[ZooKeeper]
+
+    def begin(self) -> Any:
+        self.settings = reach(self.server)
+        return self.run(ZooKeeperStore.open(self.settings))
+
+    def go_on(self, crash: bool) -> Any:
+        self.run(self.store.close())
+        return self.run(ZooKeeperStore.open(self.settings))
+
+    def end(self) -> None:
+        self.run(self.store.close())
+
+
+ZooKeeperMachine.TestCase.settings = settings(
+    max_examples=15,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+def test_the_store_agrees_with_the_model(zookeeper: ZooKeeper) -> None:
+    ZooKeeperMachine.server = zookeeper
+    case = ZooKeeperMachine.TestCase()
+    case.runTest()
+
+
+@pytest.fixture
+def proxy(zookeeper: ZooKeeper) -> Iterator[Proxies]:
+    proxies = Proxies({ONLY: zookeeper.port})
+    yield proxies
+    proxies.close()
+
+
+Scenario = Callable[[ZooKeeperStore], Coroutine[Any, Any, None]]
+
+
+def in_store(settings: ZooKeeperSettings, scenario: Scenario) -> None:
+    async def run() -> None:
+        store = await ZooKeeperStore.open(settings)
+        try:
+            await asyncio.wait_for(scenario(store), 60)
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)  # between polls of a condition
+
+
+def test_an_event_comes_before_later_data(zookeeper: ZooKeeper) -> None:
+    async def scenario(store: ZooKeeperStore) -> None:
+        for number in range(50):
+            order: list[str] = []
+            path = await store.create("/a", b"old", sequence=True)
+            await store.get(path, lambda _, order=order: order.append("event"))
+            write, read = store.set(path, b"%d" % number), store.get(path)
+            read.add_done_callback(lambda _, order=order: order.append("read"))
+            write.add_done_callback(lambda _, order=order: order.append("write"))
+            await read
+            await asyncio.sleep(0)
+            assert order == ["event", "write", "read"]
+
+    in_store(reach(zookeeper), scenario)
+
+
+def test_what_was_under_way_is_asked_again(zookeeper: ZooKeeper, proxy: Proxies) -> None:
+    async def scenario(store: ZooKeeperStore) -> None:
+        events: list[SessionEvent] = []
+        store.on_session_event(events.append)
+        session = store.session_id
+        await store.create("/parent")
+        for number in range(5):
+            writes = [store.create(f"/parent/{number}-{each:03}") for each in range(200)]
+            await writes[number * 20]
+            proxy.cut(ONLY)
+            results = await asyncio.gather(*writes, return_exceptions=True)
+            # Its answer was lost: the second attempt has met the first.
+            assert all(isinstance(r, str | NodeExists) for r in results), results
+            assert sum(isinstance(r, NodeExists) for r in results) <= 10
+        assert len(await store.children("/parent")) == 1000
+        assert store.session_id == session
+        assert events.count(SessionEvent.SUSPENDED) == events.count(SessionEvent.CONNECTED) == 5
+
+    in_store(reach(zookeeper, proxy.ports[ONLY]), scenario)
+
+
+def test_watches_outlive_a_lost_connection(zookeeper: ZooKeeper, proxy: Proxies) -> None:
+    settings = reach(zookeeper, proxy.ports[ONLY], session_timeout=20.0)
+    direct = settings._replace(servers=zookeeper.address)
+
+    async def scenario(store: ZooKeeperStore) -> None:
+        other = await ZooKeeperStore.open(direct)
+        for path in ("/changed", "/deleted", "/same", "/parent"):
+            await store.create(path)
+        seen: list[WatchEvent] = []
+        for path in ("/changed", "/deleted", "/same"):
+            await store.get(path, seen.append)
+        await store.exists("/made", seen.append)
+        await store.exists("/never", seen.append)
+        await store.children("/parent", seen.append)
+        await store.children("/same", seen.append)
+        proxy.block(ONLY)
+        await other.set("/changed", b"1")
+        await other.delete("/deleted")
+        await other.create("/made")
+        await other.create("/parent/child")
+        later = store.get("/changed")
+        later.add_done_callback(lambda _: seen.append(WatchEvent(EventType.CHANGED, "/read")))
+        proxy.unblock(ONLY)
+        assert (await later)[0] == b"1"
+        await asyncio.sleep(0)
+        missed = {
+            WatchEvent(EventType.CHANGED, "/changed"),
+            WatchEvent(EventType.DELETED, "/deleted"),
+            WatchEvent(EventType.CREATED, "/made"),
+            WatchEvent(EventType.CHILD, "/parent"),
+        }
+        assert set(seen[:4]) == missed  # before any data of after them
+        # And those that had nothing to tell still watch.
+        await other.set("/same", b"1")
+        await other.create("/never")
+        await until(lambda: len(seen) == 7)
+        assert set(seen[5:]) == {
+            WatchEvent(EventType.CHANGED, "/same"),
+            WatchEvent(EventType.CREATED, "/never"),
+        }
+        await other.close()
+
+    in_store(settings, scenario)
+
+
+def test_a_session_that_expires_takes_its_nodes_along_and_another_begins(
+    zookeeper: ZooKeeper, proxy: Proxies
+) -> None:
+    settings = reach(zookeeper, proxy.ports[ONLY])
+    direct = settings._replace(servers=zookeeper.address)
+
+    async def scenario(store: ZooKeeperStore) -> None:
+        other = await ZooKeeperStore.open(direct)
+        events: list[SessionEvent] = []
+        store.on_session_event(events.append)
+        old = store.session_id
+        await store.create("/mine", ephemeral=True)
+        told: list[WatchEvent] = []
+        await store.get("/mine", told.append)
+        gone = asyncio.Event()
+        await other.get("/mine", lambda _: gone.set())
+        proxy.block(ONLY)
+        waiting = store.get("/mine")
+        given_up = store.create("/given-up")
+        given_up.cancel()
+        await gone.wait()
+        proxy.unblock(ONLY)
+        with pytest.raises(SessionExpired):
+            await waiting
+        await until(lambda: events[-1:] == [SessionEvent.CONNECTED])
+        assert events == [SessionEvent.SUSPENDED, SessionEvent.EXPIRED, SessionEvent.CONNECTED]
+        assert store.session_id != old
+        assert await store.exists("/mine") is None
+        assert await store.exists("/given-up") is None
+        assert not told  # watches belong to the session
+        stat = await store.create("/mine", ephemeral=True) and await store.exists("/mine")
+        assert stat is not None and stat.ephemeral_owner == store.session_id
+        await other.close()
+
+    in_store(settings, scenario)
+
+
+def test_errors_have_their_names(zookeeper: ZooKeeper) -> None:
+    async def scenario(store: ZooKeeperStore) -> None:
+        await store.create("/a")
+        errors: list[tuple[Any, type[StoreError]]] = [
+            (store.get("/none"), NoNode),
+            (store.create("/a"), NodeExists),
+            (store.set("/a", b"", 7), BadVersion),
+            (store.create("/none/child"), NoNode),
+        ]
+        for future, error in errors:
+            with pytest.raises(error, match=r"^/"):
+                await future
+        with pytest.raises(MultiFailed) as caught:
+            await store.multi([SetData("/a", b"1"), Create("/a"), Create("/b")])
+        assert (caught.value.index, type(caught.value.error)) == (1, NodeExists)
+        assert (await store.get("/a"))[0] == b""
+
+    in_store(reach(zookeeper), scenario)
+
+
+def test_only_brokers_may_write_where_acls_are_set(zookeeper: ZooKeeper) -> None:
+    settings = reach(zookeeper, digest="broker:secret", set_acl=True)
+    stranger = settings._replace(digest=None, set_acl=False)
+
+    async def scenario(store: ZooKeeperStore) -> None:
+        for path in ("/config", "/config/users", "/config/topics", "/consumers"):
+            await store.create(path)
+        await store.create("/config/users/alice", b"password")
+        other = await ZooKeeperStore.open(stranger)
+        assert await other.children("/config/topics") == []
+        refused = [
+            other.set("/config/topics", b""),
+            other.create("/config/topics/t"),
+            other.get("/config/users/alice"),
+            other.children("/config/users"),
+        ]
+        for each in refused:
+            with pytest.raises(StoreError, match="does not allow"):
+                await each
+        await other.create("/consumers/old")
+        await other.close()
+
+    in_store(settings, scenario)
+    with pytest.raises(StoreError, match=r"zookeeper\.digest"):
+        in_store(reach(zookeeper, set_acl=True), scenario)
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("a:1", ("a:1", "")),
+        ("a:1,b:2", ("a:1,b:2", "")),
+        ("a:1,b:2/kafka", ("a:1,b:2", "/kafka")),
+        ("a:1/x/y/", ("a:1", "/x/y")),
+        ("a:1/", ("a:1", "")),
+    ],
+)
+def test_a_connect_string_has_servers_and_a_path(text: str, parsed: tuple[str, str]) -> None:
+    assert parse_connect(text) == parsed
