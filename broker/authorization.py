@@ -75,9 +75,9 @@ def would_allow(
         return True
     connection = request.connection
     principal = connection.principal
-    return authorizer.admits(connection.endpoint.name, principal) and authorizer.allowed(
-        principal, connection.client_host, operation, resource, name
-    )
+    if authorizer.by_listener and not authorizer.admits(connection.endpoint.name, principal):
+        return False
+    return authorizer.allowed(principal, connection.client_host, operation, resource, name)
 
 
 def is_allowed(
@@ -131,7 +131,9 @@ def may_write_somewhere(broker: "Broker", request: "Request") -> bool:
         return True
     connection = request.connection
     principal = connection.principal
-    return authorizer.admits(connection.endpoint.name, principal) and authorizer.allowed_some(
+    if authorizer.by_listener and not authorizer.admits(connection.endpoint.name, principal):
+        return False
+    return authorizer.allowed_some(
         principal, connection.client_host, Operation.WRITE, Resource.TOPIC
     )
 

@@ -27,12 +27,12 @@ class Authorizer:
     """
 
     __slots__ = (
-        "_by_listener",
         "_decisions",
         "_some_decisions",
         "_super_users",
         "_table",
         "acls",
+        "by_listener",
         "open_by_default",
     )
 
@@ -47,7 +47,7 @@ class Authorizer:
         self.acls = acls
         self.open_by_default = open_by_default
         self._super_users = super_users
-        self._by_listener = dict(by_listener or {})
+        self.by_listener = dict(by_listener or {})
         self._table = AclTable() if acls is None else acls.table
         self._decisions: dict[_Question, bool] = {}
         self._some_decisions: dict[_SomeQuestion, bool] = {}
@@ -82,12 +82,12 @@ class Authorizer:
 
     def admits(self, listener: str, principal: str) -> bool:
         """Whether ``principal`` may use the listener at all."""
-        principals = self._by_listener.get(listener)
+        principals = self.by_listener.get(listener)
         return principals is None or principal in principals
 
     def restrict_listeners(self, by_listener: Mapping[str, frozenset[str]]) -> None:
         """Replace the lists of principals of listeners."""
-        self._by_listener = dict(by_listener)
+        self.by_listener = dict(by_listener)
 
     def forget_decisions(self) -> None:
         """An ACL has changed."""
