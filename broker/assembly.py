@@ -26,6 +26,7 @@ from kavka.broker.security.acl.opening import open_authorizer
 from kavka.broker.security.logins import Logins
 from kavka.broker.security.tls.keeper import TlsKeeper
 from kavka.broker.transactions.coordinator import TransactionCoordinator
+from kavka.broker.transactions.inclusion import Inclusion
 from kavka.config import topic as topic_settings
 from kavka.config.option import ConfigError
 from kavka.replication import registration
@@ -212,6 +213,7 @@ class Assembly:
         broker.groups = GroupCoordinator.create(broker)
         broker.groups.start(broker)
         broker.transactions = TransactionCoordinator.create(broker)
+        broker.inclusion = Inclusion.create(broker)
 
     async def _join(
         self, config_store: ConfigStore, network: Network, dispatcher: Dispatcher

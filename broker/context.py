@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kavka.broker.security.logins import Logins
     from kavka.broker.security.tls.keeper import TlsKeeper
     from kavka.broker.transactions.coordinator import TransactionCoordinator
+    from kavka.broker.transactions.inclusion import Inclusion
     from kavka.config.broker import BrokerConfig
     from kavka.replication.controller.channels import BrokerChannel
     from kavka.replication.controller.controller import Controller
@@ -54,6 +55,7 @@ class Broker:
         "follower_fetches",
         "groups",
         "inbox",
+        "inclusion",
         "logins",
         "logs",
         "loop",
@@ -86,6 +88,7 @@ class Broker:
     replicas: "ReplicaManager"
     groups: "GroupCoordinator"
     transactions: "TransactionCoordinator"
+    inclusion: "Inclusion"
     producer_ids: "ProducerIds"
     quota_keeper: "QuotaKeeper"
     tls: "TlsKeeper"

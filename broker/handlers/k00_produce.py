@@ -20,11 +20,9 @@ from kavka.broker.authorization import (
     is_allowed,
     would_allow,
 )
-from kavka.broker.produce import single
+from kavka.broker.produce import single, transactions
 from kavka.broker.produce.append import Append, fail, succeed
 from kavka.broker.request import Disconnect, Pending
-from kavka.broker.transactions.messages import ProducerIdentity
-from kavka.broker.transactions.verification import verify_append
 from kavka.protocol import codec
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k00_produce import (
@@ -35,7 +33,6 @@ from kavka.protocol.messages.k00_produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
-from kavka.protocol.records.batch import TRANSACTIONAL_MASK, BatchHeader
 from kavka.protocol.records.validate import (
     AppendRules,
     ValidatedAppend,
@@ -54,7 +51,6 @@ KEY = 0
 
 NO_ACKS: Final = 0
 LEGAL_ACKS: Final = (-1, 0, 1)
-FIRST_WITH_ABORTABLE: Final = 11
 ADMIN_CLIENT: Final = "__admin_client"  # Kafka's own exception for writing to internal topics
 
 
@@ -176,8 +172,8 @@ def handle(
             topic_result.partition_responses.append(result)
             appends.append(append)
         response.responses.append(topic_result)
-    if convert:
-        return _convert_first(broker, request, body, response, appends, now_ms)
+    if convert or not _settled(broker, request, body, appends):
+        return _prepare_first(broker, request, body, response, appends, now_ms)
     _append_all(broker, request, body, appends)
     return _answer(broker, request, body, response, appends)
 
@@ -213,6 +209,17 @@ def _may_use_transaction(broker: "Broker", request: "Request", body: ProduceRequ
     )
 
 
+def _settled(
+    broker: "Broker", request: "Request", body: ProduceRequest, appends: list[Append]
+) -> bool:
+    """Whether it is settled which batches belong to an open transaction, without waiting."""
+    asked = transactions.questions(appends, body.transactional_id, request.version)
+    if not asked:
+        return True
+    assert body.transactional_id is not None
+    return transactions.settle_now(broker.inclusion, body.transactional_id, asked, request.version)
+
+
 def _append_all(
     broker: "Broker", request: "Request", body: ProduceRequest, appends: list[Append]
 ) -> None:
@@ -226,35 +233,11 @@ def _append_all(
             continue  # an empty set, legal up to v2: nothing appended, base offset -1
         try:
             partition.require_leader()
-            for header, _ in validated.batches:
-                if header.attributes & TRANSACTIONAL_MASK:
-                    _require_transaction(broker, request.version, body, partition, header)
             info = broker.replicas.append(partition, validated.batches, body.acks)
         except KafkaError as error:
             fail(append, error, request.version)
             continue
         succeed(append, info)
-
-
-def _require_transaction(
-    broker: "Broker",
-    version: int,
-    body: ProduceRequest,
-    partition: Partition,
-    header: BatchHeader,
-) -> None:
-    """Raise unless the batch is part of a transaction that is open (KIP-890)."""
-    if body.transactional_id is None:
-        raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-    code = verify_append(
-        broker.transactions,
-        partition,
-        body.transactional_id,
-        ProducerIdentity(header.producer_id, header.producer_epoch),
-        knows_abortable=version >= FIRST_WITH_ABORTABLE,
-    )
-    if code is not ErrorCode.NONE:
-        raise KafkaError(code, "The batch is not part of an open transaction.")
 
 
 def _answer(
@@ -337,7 +320,7 @@ class ProduceWaiter(Waiter):
         self._pending.complete(self._response)
 
 
-def _convert_first(
+def _prepare_first(
     broker: "Broker",
     request: "Request",
     body: ProduceRequest,
@@ -345,7 +328,10 @@ def _convert_first(
     appends: list[Append],
     now_ms: int,
 ) -> Pending:
-    """Convert off the event loop, then go on as usual. The connection waits: order is kept."""
+    """Convert off the event loop, ask coordinators elsewhere, then go on as usual.
+
+    The connection waits: order is kept.
+    """
     pending = Pending(exclusive=True)
     version = request.version
     if not request.connection.keep_frame():
@@ -371,6 +357,11 @@ def _convert_first(
                         )
                 except KafkaError as error:
                     fail(append, error, version)
+            name = body.transactional_id
+            asked = transactions.questions(appends, name, version)
+            if asked:
+                assert name is not None
+                await transactions.settle(broker.inclusion, name, asked, version)
             _append_all(broker, request, body, appends)
             answer = _answer(broker, request, body, response, appends, pending)
         except Exception as error:

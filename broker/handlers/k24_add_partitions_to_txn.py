@@ -137,6 +137,7 @@ class _Batch:
                     identity,
                     partitions,
                     partial(self._stored, index, partitions),
+                    bumping=True,
                 )
 
     def _stored(self, index: int, partitions: Iterable[TopicPartition], code: ErrorCode) -> None:

@@ -1,10 +1,13 @@
 """TxnOffsetCommit (28): keep how far a group has come, if the transaction commits.
 
 v0 base · v1 throttle after the response · v2 leader epoch (KIP-320) · v3 flexible; member,
-generation and instance id (KIP-447) · v4 TRANSACTION_ABORTABLE (KIP-890). Goes to the group's
-coordinator, after AddOffsetsToTxn to the transaction's.
+generation and instance id (KIP-447) · v4 TRANSACTION_ABORTABLE (KIP-890) · v5 the coordinator of
+the group adds its partition to the transaction. Goes to the group's coordinator, up to v4 after
+AddOffsetsToTxn to the transaction's.
 """
 
+import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kavka.broker.authorization import Operation, Resource, denied_among, require
@@ -12,8 +15,8 @@ from kavka.broker.groups.journal import TransactionalProducer, commit_error
 from kavka.broker.groups.offset_keeper import Commit, Results
 from kavka.broker.groups.offsets import CommittedOffset
 from kavka.broker.request import Pending
+from kavka.broker.transactions.inclusion import is_open, refusal
 from kavka.broker.transactions.messages import ProducerIdentity
-from kavka.broker.transactions.verification import verify_append
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k28_txn_offset_commit import (
     TxnOffsetCommitRequest,
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 KEY = 28
 _FIRST_THAT_KNOWS_LOADING = 2
 _FIRST_WITH_ABORTABLE = 4
+_FIRST_WITH_ADDING = 5
+
+_asking: set[asyncio.Task[None]] = set()
 
 
 def handle(
@@ -61,45 +67,73 @@ def handle(
             offsets.append((partition, value))
     if not offsets:
         return _response(body, results)
-    error = _verify(broker, request.version, body)
-    if error is not ErrorCode.NONE:
-        return _response(body, {**results, **dict.fromkeys((p for p, _ in offsets), error)})
     pending = Pending()
 
     def committed(outcome: Results) -> None:
         codes = {partition: _code(code, request.version) for partition, code in outcome.items()}
         pending.complete(_response(body, {**results, **codes}))
 
-    broker.groups.offsets.commit(
-        Commit(
-            body.group_id,
-            body.member_id,
-            body.group_instance_id,
-            body.generation_id,
-            offsets,
-            TransactionalProducer(body.producer_id, body.producer_epoch),
-        ),
-        committed,
-    )
+    def commit(code: ErrorCode) -> None:
+        if code is not ErrorCode.NONE:
+            committed(dict.fromkeys((partition for partition, _ in offsets), code))
+            return
+        broker.groups.offsets.commit(
+            Commit(
+                body.group_id,
+                body.member_id,
+                body.group_instance_id,
+                body.generation_id,
+                offsets,
+                TransactionalProducer(body.producer_id, body.producer_epoch),
+            ),
+            committed,
+        )
+
+    _when_included(broker, request.version, body, commit)
     return pending
 
 
-def _verify(broker: "Broker", version: int, body: TxnOffsetCommitRequest) -> ErrorCode:
-    """Whether the group's partition is in the transaction, as far as that can be said here."""
+def _when_included(
+    broker: "Broker",
+    version: int,
+    body: TxnOffsetCommitRequest,
+    then: Callable[[ErrorCode], None],
+) -> None:
+    """Go on when it is settled whether the group's partition is in the transaction; now, as far
+    as that can be said here."""
     if broker.groups.status(body.group_id) is not ErrorCode.NONE:
-        return ErrorCode.NONE  # the commit itself says what is wrong
-    index = broker.groups.partition_of(body.group_id)
-    partition = broker.replicas.find(GROUP_METADATA_TOPIC, index)
-    if partition is None:
-        return ErrorCode.NONE
-    code = verify_append(
-        broker.transactions,
-        partition,
-        body.transactional_id,
-        ProducerIdentity(body.producer_id, body.producer_epoch),
-        knows_abortable=version >= _FIRST_WITH_ABORTABLE,
-    )
-    return commit_error(code)
+        then(ErrorCode.NONE)  # the commit itself says what is wrong
+        return
+    target = TopicPartition(GROUP_METADATA_TOPIC, broker.groups.partition_of(body.group_id))
+    partition = broker.replicas.find(*target)
+    identity = ProducerIdentity(body.producer_id, body.producer_epoch)
+    if partition is None or is_open(partition, identity):
+        then(ErrorCode.NONE)
+        return
+    add = version >= _FIRST_WITH_ADDING
+
+    def settled(code: ErrorCode) -> None:
+        knows_abortable = version >= _FIRST_WITH_ABORTABLE
+        then(commit_error(refusal(code, knows_abortable=knows_abortable, bumping=add)))
+
+    if not add:
+        codes = broker.inclusion.verify_now(body.transactional_id, identity, (target,))
+        if codes is not None:
+            settled(codes[target])
+            return
+
+    async def ask() -> None:
+        log_ = partition.log
+        while True:
+            ended = log_.producers.transactions_ended
+            codes = await broker.inclusion.ask(body.transactional_id, identity, (target,), add=add)
+            if codes[target] is not ErrorCode.NONE or ended == log_.producers.transactions_ended:
+                break  # else a marker has come meanwhile: perhaps that of this transaction
+        settled(codes[target])
+
+    task = broker.loop.create_task(ask())
+    _asking.add(task)
+    task.add_done_callback(_asking.discard)
 
 
 def _code(code: ErrorCode, version: int) -> ErrorCode:
