@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kavka.broker.request import ANONYMOUS
 from kavka.config.limits import (
+    AUDIT_ALL_REFUSALS_PER_MINUTE_MAX,
     AUDIT_LINES_PER_MINUTE_MAX,
     AUDIT_REFUSALS_PER_MINUTE_MAX,
     AUDIT_SOURCES_MAX,
@@ -47,6 +48,8 @@ DENIED: Final = frozenset(
 )
 _PLAIN: Final = re.compile(r"[\w.:/@*,=+-]+")
 _OTHERS: Final = "(others)"
+_ANYTHING: Final = "(anything)"
+_DONE: Final = "done"
 
 
 class Source(NamedTuple):
@@ -59,11 +62,22 @@ class Source(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """What is counted together."""
+    """What is counted together. Of those without a name each address is somebody of its own."""
 
     principal: str
+    host: str
     action: str
     outcome: str
+
+
+class _Count:
+    """How often something happened within a minute, and how often that was written."""
+
+    __slots__ = ("seen", "written")
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.written = 0
 
 
 class AuditLog:
@@ -72,7 +86,8 @@ class AuditLog:
     def __init__(self, clock: Clock, logger: logging.Logger = log) -> None:
         self._clock = clock
         self._log = logger
-        self._written: dict[_Kind, int] = {}
+        self._counts: dict[_Kind, _Count] = {}
+        self._refusals = 0  # written
         self._ends = 0.0  # of the minute being counted
         self._timer: asyncio.TimerHandle | None = None
 
@@ -80,14 +95,13 @@ class AuditLog:
         """Write a line, or count it. ``outcome`` is done, failed or denied."""
         if self._clock.monotonic() >= self._ends:
             self.end_window()
-        kind = _Kind(source.principal, action, outcome)
-        if kind not in self._written and len(self._written) >= AUDIT_SOURCES_MAX:
-            kind = _Kind(_OTHERS, action if len(self._written) < 2 * AUDIT_SOURCES_MAX else "", "")
-        count = self._written[kind] = self._written.get(kind, 0) + 1
-        if count > _limit(outcome):
-            if count == _limit(outcome) + 1:
-                self._end_window_later()
+        count = self._count(source, action, outcome)
+        count.seen += 1
+        if not self._has_room(count, outcome):
+            self._end_window_later()
             return
+        count.written += 1
+        self._refusals += outcome != _DONE
         client = f" client_id={shown(source.client_id)}" if source.client_id else ""
         self._log.info(
             "%s %s %s principal=%s host=%s listener=%s%s",
@@ -100,15 +114,45 @@ class AuditLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        written, self._written = self._written, {}
+        counts, self._counts = self._counts, {}
+        self._refusals = 0
         self._ends = self._clock.monotonic() + WINDOW_SECONDS
-        for kind, count in written.items():
-            left_out = count - _limit(kind.outcome)
-            if left_out > 0:
-                self._log.info(
-                    "%s %s: %d more within %.0f s principal=%s",
-                    *(kind.action, kind.outcome, left_out, WINDOW_SECONDS, shown(kind.principal)),
-                )
+        untold = 0
+        for kind, count in counts.items():
+            left_out = count.seen - count.written
+            if not left_out:
+                continue
+            untold += 1
+            if untold > AUDIT_REFUSALS_PER_MINUTE_MAX:
+                continue
+            self._log.info(
+                "%s %s: %d more within %.0f s principal=%s%s",
+                *(kind.action, kind.outcome, left_out, WINDOW_SECONDS, shown(kind.principal)),
+                f" host={kind.host}" if kind.host else "",
+            )
+        if untold > AUDIT_REFUSALS_PER_MINUTE_MAX:
+            self._log.info(
+                "the same goes for %d others within %.0f s",
+                *(untold - AUDIT_REFUSALS_PER_MINUTE_MAX, WINDOW_SECONDS),
+            )
+
+    def _has_room(self, count: _Count, outcome: str) -> bool:
+        if outcome == _DONE:
+            return count.written < AUDIT_LINES_PER_MINUTE_MAX
+        return (
+            count.written < AUDIT_REFUSALS_PER_MINUTE_MAX
+            and self._refusals < AUDIT_ALL_REFUSALS_PER_MINUTE_MAX
+        )
+
+    def _count(self, source: Source, action: str, outcome: str) -> _Count:
+        host = source.host if source.principal == ANONYMOUS else ""
+        kind = _Kind(source.principal, host, action, outcome)
+        count = self._counts.get(kind)
+        if count is None:
+            if len(self._counts) >= AUDIT_SOURCES_MAX:
+                kind = _Kind(_OTHERS, "", _ANYTHING, outcome)
+            count = self._counts.setdefault(kind, _Count())
+        return count
 
     def _end_window_later(self) -> None:
         if self._timer is None:
@@ -116,10 +160,6 @@ class AuditLog:
                 loop = asyncio.get_running_loop()
                 delay = max(self._ends - self._clock.monotonic(), 0)
                 self._timer = loop.call_later(delay, self.end_window)
-
-
-def _limit(outcome: str) -> int:
-    return AUDIT_LINES_PER_MINUTE_MAX if outcome == "done" else AUDIT_REFUSALS_PER_MINUTE_MAX
 
 
 def shown(text: str) -> str:
@@ -141,11 +181,10 @@ def audit(request: "Request", action: str, resource: str, result: int = ErrorCod
     _note(source_of(request.connection), action, resource, result)
 
 
-def audit_connection(
-    connection: "Connection", action: str, resource: str, result: int = ErrorCode.NONE
-) -> None:
-    """The same where there is no request yet: a log-in, or a connection that is not let in."""
-    _note(source_of(connection), action, resource, result)
+def audit_login(connection: "Connection", mechanism: str, reason: str) -> None:
+    """Note that somebody could not log in."""
+    facts = f"mechanism={shown(mechanism)} reason={shown(reason)}"
+    _audit_log.write(source_of(connection), "Login", "denied", facts)
 
 
 def audit_refused(host: str, listener: str, rule: str) -> None:
@@ -180,7 +219,7 @@ def source_of(connection: "Connection") -> Source:
 def _note(source: Source, action: str, resource: str, result: int) -> None:
     facts = f"resource={shown(resource)}"
     if result == ErrorCode.NONE:
-        _audit_log.write(source, action, "done", facts)
+        _audit_log.write(source, action, _DONE, facts)
         return
     outcome = "denied" if result in DENIED else "failed"
     _audit_log.write(source, action, outcome, f"{facts} error={ErrorCode(result).name}")

@@ -146,6 +146,9 @@ AUDIT_REFUSALS_PER_MINUTE_MAX: Final = 30
 """Lines of the audit log about one principal's refused or failed actions of one kind; the rest is
 only counted."""
 
+AUDIT_ALL_REFUSALS_PER_MINUTE_MAX: Final = 3_000
+"""The same for all principals together."""
+
 AUDIT_LINES_PER_MINUTE_MAX: Final = 10_000
 """The same for actions that were done: those are records, so this only bounds what is absurd."""
 

@@ -17,6 +17,7 @@ from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from kavka.broker.audit import audit_login
 from kavka.broker.request import Disconnect, Pending
 from kavka.broker.security.sasl.exchange import (
     Exchange,
@@ -321,11 +322,7 @@ class Gate:
     ) -> Pending:
         """Answer and close, but not at once; nothing else is read meanwhile."""
         self._exchange.fail()
-        log.info(
-            "authentication failed: %.300s mechanism=%s peer=%s listener=%s",
-            *(reason, self._exchange.mechanism or None),
-            *(connection.peer, connection.endpoint.name),
-        )
+        audit_login(connection, self._exchange.mechanism, f"authentication failed: {reason}")
         if pending is None:
             pending = Pending(exclusive=True)
         house = self._house

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from kavka.broker import audit as subject
-from kavka.broker.audit import AuditLog, Source, audit, audit_connection, audit_denied, audit_each
-from kavka.config.limits import AUDIT_REFUSALS_PER_MINUTE_MAX, AUDIT_SOURCES_MAX
+from kavka.broker.audit import AuditLog, Source, audit, audit_denied, audit_each, audit_login
+from kavka.config.limits import (
+    AUDIT_ALL_REFUSALS_PER_MINUTE_MAX,
+    AUDIT_REFUSALS_PER_MINUTE_MAX,
+    AUDIT_SOURCES_MAX,
+)
 from kavka.protocol.errors import ErrorCode
 from kavka.storage.clock import ManualClock
 
@@ -60,15 +64,13 @@ def test_a_line_says_who_from_where_by_which_listener_what_and_how_it_ended(
     audit(request_of_alice, "CreateTopics", "Topic:orders")
     audit(request_of_alice, "DeleteTopics", "Topic:x", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     audit_denied(request_of_alice, "Fetch", "Read", "Topic:orders")
-    audit_connection(
-        request_of_alice.connection, "Login", "SCRAM", ErrorCode.SASL_AUTHENTICATION_FAILED
-    )
+    audit_login(request_of_alice.connection, "PLAIN", "the password is wrong")
     who = "principal=User:alice host=10.0.0.7 listener=SASL_SSL client_id=app"
     assert lines.lines == [
         f"CreateTopics done resource=Topic:orders {who}",
         f"DeleteTopics failed resource=Topic:x error=UNKNOWN_TOPIC_OR_PARTITION {who}",
         f"Fetch denied resource=Topic:orders operation=Read {who}",
-        f"Login denied resource=SCRAM error=SASL_AUTHENTICATION_FAILED {who}",
+        f"Login denied mechanism=PLAIN reason='the password is wrong' {who}",
     ]
 
 
@@ -137,13 +139,33 @@ def test_what_was_left_out_is_told_also_when_nothing_more_comes(
     assert lines.lines[-1] == "Fetch denied: 5 more within 60 s principal=User:alice"
 
 
-def test_who_takes_ever_new_names_is_counted_with_the_others(log: AuditLog, lines: Lines) -> None:
+def test_who_takes_ever_new_names_is_counted_with_the_others(
+    log: AuditLog, lines: Lines, clock: ManualClock
+) -> None:
     for n in range(3 * AUDIT_SOURCES_MAX):
-        log.write(ALICE._replace(principal=f"User:{n}"), "Fetch", "denied", "resource=Topic:t")
-    assert len(log._written) <= AUDIT_SOURCES_MAX + 2
-    assert len(lines.lines) <= AUDIT_SOURCES_MAX + 2 * AUDIT_REFUSALS_PER_MINUTE_MAX
+        for _ in range(2):
+            alias = ALICE._replace(principal=f"User:{n}")
+            log.write(alias, "Fetch", "denied", "resource=Topic:t")
+    assert len(log._counts) <= AUDIT_SOURCES_MAX + 3
+    assert len(lines.lines) <= AUDIT_ALL_REFUSALS_PER_MINUTE_MAX
+    clock.advance(60)
+    lines.lines.clear()
     log.end_window()
-    assert "principal='(others)'" in lines.lines[-1]
+    assert len(lines.lines) <= AUDIT_REFUSALS_PER_MINUTE_MAX + 1
+    assert "others within 60 s" in lines.lines[-1]
+
+
+def test_of_those_without_a_name_each_address_counts_for_itself(
+    log: AuditLog, lines: Lines
+) -> None:
+    nobody = ALICE._replace(principal="User:ANONYMOUS")
+    for _ in range(AUDIT_REFUSALS_PER_MINUTE_MAX + 2):
+        log.write(nobody, "Login", "denied", "reason=x")
+    log.write(nobody._replace(host="10.0.0.8"), "Login", "denied", "reason=x")
+    assert len(lines.lines) == AUDIT_REFUSALS_PER_MINUTE_MAX + 1
+    log.end_window()
+    last = lines.lines[-1]
+    assert last == "Login denied: 2 more within 60 s principal=User:ANONYMOUS host=10.0.0.7"
 
 
 def test_what_was_done_is_a_record_that_is_kept(log: AuditLog, lines: Lines) -> None:
