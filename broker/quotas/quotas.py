@@ -39,6 +39,7 @@ FREE: Final = -1.0
 """The throttle of a request that is exempt by what it is: a replica's Fetch."""
 
 PERCENT_OF_SECOND: Final = 100.0  # of one thread: there is one
+_SHORTEST: Final = 0.0005  # seconds: what is told is in milliseconds
 
 
 class Quotas:
@@ -60,7 +61,7 @@ class Quotas:
         window has. ``is_replica`` tells who may fetch as a broker, which has no limits: who claims
         it by an id that no other live broker has is a client.
         """
-        self._clock = clock
+        self._now = clock.monotonic
         self._window = window
         self._burst = burst
         self._is_replica = is_replica
@@ -98,24 +99,28 @@ class Quotas:
         """A request of ``size`` bytes is about to be handled."""
         request.size = size
         request.throttle = 0.0
-        request.started = self._clock.monotonic() if self._timing else 0.0
+        request.started = self._now() if self._timing else 0.0
 
     def parked(self, request: "Request") -> None:
         """Its handler has returned without an answer: what it did so far counts."""
         if self._timing and _is_known(request):
-            self._count_time(request, self._clock.monotonic())
+            self._count_time(request, self._now())
 
     def answered(self, request: "Request", response: "Response") -> "Response":
         """Count what the request took, and make its client wait if that is too much.
 
         The response comes back with the time to wait in it.
         """
-        if not _is_known(request) or request.throttle == FREE or request.key in EXEMPT:
+        try:
+            wait = request.throttle
+        except AttributeError:
+            return response  # it was here before there were quotas
+        key = request.key
+        if wait < 0 or key in EXEMPT:
             return response
-        now = self._clock.monotonic()
-        wait = request.throttle
+        now = self._now()
         connection = request.connection
-        if request.key == PRODUCE and self.producing.limits_anybody:
+        if key == PRODUCE:
             meter = self.producing.meter(connection.principal, request.client_id, now)
             if meter is not None:
                 wait = max(wait, meter.counted.by.count(request.size, meter.limit, now))
@@ -124,11 +129,11 @@ class Quotas:
             wait = max(wait, self._over_time(request, now))
         if self.instance is not None:
             wait = max(wait, self.instance.take(connection, request.size, size_of(response), now))
-        ms = min(round(wait * 1000), MS_MAX)
-        if ms <= 0:
+        if wait < _SHORTEST:
             return response
+        ms = min(round(wait * 1000), MS_MAX)
         connection.mute(ms / 1000)
-        return with_throttle(request.key, request.version, response, ms)
+        return with_throttle(key, request.version, response, ms)
 
     def _count_time(self, request: "Request", now: float) -> None:
         started, request.started = request.started, 0.0
@@ -167,7 +172,7 @@ class Quotas:
 
     def fetch(self, request: "Request", parts: "Sequence[Part]") -> bool:
         """Count the answer to a Fetch; False when nothing is counted and it must be empty."""
-        now = self._clock.monotonic()
+        now = self._now()
         wait = self._over_time(request, now) if self._timing else 0.0
         passes = wait <= 0
         meter = self._consumer(request)
@@ -180,7 +185,7 @@ class Quotas:
     def _consumer(self, request: "Request") -> Meter[ByteRate] | None:
         if not self.consuming.limits_anybody:
             return None
-        now = self._clock.monotonic()
+        now = self._now()
         return self.consuming.meter(request.principal, request.client_id, now)
 
     # -- partitions made and deleted --------------------------------------------------------------
@@ -194,13 +199,13 @@ class Quotas:
         """
         if not self.mutating.limits_anybody or not _is_known(request):
             return None
-        meter = self.mutating.meter(request.principal, request.client_id, self._clock.monotonic())
+        meter = self.mutating.meter(request.principal, request.client_id, self._now())
         if meter is None:
             return None
         bucket, limit = meter.counted.by, meter.limit
 
         def count(partitions: int) -> None:
-            now = self._clock.monotonic()
+            now = self._now()
             if strict:
                 debt = bucket.debt(limit, now)
                 if debt <= 0:
