@@ -23,15 +23,9 @@ _KEYWORDS: Final = {
     "0.9.2342.19200300.100.1.25": "DC",
     "0.9.2342.19200300.100.1.1": "UID",
 }
-_ENCODINGS: Final = {
-    0x0C: "utf-8",
-    0x13: "ascii",  # PrintableString
-    0x14: "latin-1",  # TeletexString, as Java takes it
-    0x16: "ascii",  # IA5String
-    0x1B: "ascii",  # GeneralString
-    0x1C: "utf-32-be",
-    0x1E: "utf-16-be",
-}
+# UTF8, Printable, Teletex, IA5, General, Universal, BMPString: Java shows these as text, and takes
+# the bytes of any for UTF-8. Other types are shown as their encoding.
+_TEXTS: Final = frozenset((0x0C, 0x13, 0x14, 0x16, 0x1B, 0x1C, 0x1E))
 _ESCAPED: Final = ',=+<>#;"\\'
 
 
@@ -52,10 +46,9 @@ def _attribute(body: bytes) -> str:
     (_, identifier, _), (tag, value, encoded) = der.elements(body)
     dotted = der.object_identifier(identifier)
     keyword = _KEYWORDS.get(dotted)
-    encoding = _ENCODINGS.get(tag)
-    if keyword is None or encoding is None:
+    if keyword is None or tag not in _TEXTS:
         return f"{keyword or dotted}=#{encoded.hex()}"
-    return f"{keyword}={_escaped(value.decode(encoding, 'replace'))}"
+    return f"{keyword}={_escaped(value.decode('utf-8', 'replace'))}"
 
 
 def _escaped(text: str) -> str:

@@ -304,11 +304,6 @@ class Network:
             client.close()
 
 
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("tls"))
-
-
 @pytest.fixture(params=["plain", "TLSv1.2", "TLSv1.3"])
 def make_network(
     request: pytest.FixtureRequest, certificates: Certificates

@@ -303,6 +303,24 @@ def test_an_open_listener_cannot_speak_otherwise(world: World) -> None:
     validate(world.config, {**other, "listeners": "B://127.0.0.1:0"}, per_broker=True)
 
 
+def test_members_of_a_cluster_cannot_move_the_listener_of_brokers() -> None:
+    config = BrokerConfig(
+        {
+            "listener.security.protocol.map": MAP,
+            "listeners": "A://127.0.0.1:1001,B://127.0.0.1:1002",
+            "inter.broker.listener.name": "B",
+            "zookeeper.connect": "zk:2181",
+        }
+    )
+    validate(config, {"listeners": "A://127.0.0.1:1009,B://127.0.0.1:1002"}, per_broker=True)
+    for wrong in (
+        {"listeners": "A://127.0.0.1:1001,B://127.0.0.1:1009"},
+        {"advertised.listeners": "A://127.0.0.1:1001,B://other.example:1002"},
+    ):
+        with pytest.raises(ConfigError, match="listener of brokers, B, cannot be updated"):
+            validate(config, wrong, per_broker=True)
+
+
 @pytest.mark.parametrize(
     ("text", "hosts"),
     [
