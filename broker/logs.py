@@ -57,6 +57,7 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     set_level(level)
+    logging.getLogger("kavka.audit").setLevel(logging.INFO)  # a record, however little is logged
     # Skips looking up the caller's file and line for each record, which no line shows.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

@@ -99,8 +99,16 @@ def test_guests_are_invited_while_the_broker_runs(broker: BrokerProcess) -> None
 
 
 def test_super_users_need_an_invitation_too(tmp_path_factory: pytest.TempPathFactory) -> None:
-    how = settings(**{"authorizer.class.name": AUTHORIZER, "super.users": "User:alice;User:bob"})
+    how = settings(
+        **{
+            "authorizer.class.name": AUTHORIZER,
+            "super.users": "User:alice;User:bob",
+            "log.level": "ERROR",
+        }
+    )
     with running_broker(tmp_path_factory.mktemp("cross") / "data", how) as process:
         assert outcome(process, "INSIDE", "bob") == 0
         assert outcome(process, "CROSS", "bob") == 29
         assert outcome(process, "CROSS", "alice") == 0
+        (line,) = process.log().splitlines()  # audit is a record, not a matter of log levels
+        assert "audit: CreateTopics denied" in line
