@@ -27,8 +27,9 @@ CLIENT_QUOTAS: Final[dict[str, NumberType]] = {
 IP_QUOTAS: Final[dict[str, NumberType]] = {CONNECTION_CREATION_RATE: "INT"}
 """What addresses can be limited in."""
 
-NOBODY: Final = ""
-"""In place of a user or a client id: the entity has none."""
+NOBODY: Final = "/"
+"""In place of a user or a client id: the entity has none. No node is called that; the empty name is
+that of clients that do not tell theirs."""
 
 _CLIENTS: Final = "/clients/"
 

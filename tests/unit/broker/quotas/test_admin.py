@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kavka.broker.admission import Admission, Limits
+from kavka.broker.dispatch import offered_versions
 from kavka.broker.quotas.keeper import QuotaKeeper, bandwidths
 from kavka.config.broker import BrokerConfig
 from kavka.protocol.errors import ErrorCode
@@ -288,6 +289,12 @@ def test_entities_fail_by_themselves_and_validation_writes_nothing(tmp_path: Pat
         assert len(await quotas.describe()) == 2
 
     run(tmp_path, scenario)
+
+
+def test_who_pretends_to_be_kafka_2_3_does_not_offer_them() -> None:
+    assert {48, 49} <= offered_versions("latest").keys()
+    for release in ("2.3.0", "1.1.0"):
+        assert not {48, 49} & offered_versions(release).keys()
 
 
 # -- what follows the store -----------------------------------------------------------------------

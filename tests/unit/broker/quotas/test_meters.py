@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from kavka.broker.quotas import memory
 from kavka.broker.quotas.entities import (
     CLIENT_QUOTAS,
+    NOBODY,
     ClientEntity,
     candidates,
     client_entity,
@@ -66,7 +67,7 @@ def test_precedence_and_accounting(
 ) -> None:
     limits = quota(default)
     for (user, client), limit in given_limits.items():
-        limits.set(ClientEntity(user, client), float(limit))
+        limits.set(ClientEntity(user or NOBODY, client or NOBODY), float(limit))
     counted: dict[tuple[str, str], object] = {}
     for user in ("ann", "bob", "cid"):
         for client in ("app", "job", "x"):
@@ -106,6 +107,15 @@ def test_nobody_becomes_the_default_by_its_name() -> None:
     limits.set(ClientEntity(client_id="%3Cdefault%3E"), 9.0)
     assert limit_of(limits, "ann", D) == 9
     assert limit_of(limits, "ann", "other") == 5
+
+
+def test_a_client_without_a_name_is_one_all_the_same() -> None:
+    limits = quota()
+    limits.set(ClientEntity(user="ann"), 5.0)
+    limits.set(ClientEntity("ann", D), 7.0)
+    limits.set(ClientEntity(client_id=D), 9.0)
+    assert limit_of(limits, "ann", "") == 7
+    assert limit_of(limits, "bob", "") == 9
 
 
 def test_entities_by_their_nodes() -> None:
