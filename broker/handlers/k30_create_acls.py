@@ -6,7 +6,7 @@ This broker obeys an ACL when the answer comes, the others as soon as they hear 
 
 from typing import TYPE_CHECKING, Final
 
-from kavka.broker.audit import audit_each
+from kavka.broker.audit import audit, audit_each
 from kavka.broker.authorization import Operation, require_cluster
 from kavka.broker.security.acl.wire import NO_AUTHORIZER, binding_from, description
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -38,6 +38,9 @@ async def handle(
             binding = binding_from(creation)
         except KafkaError as error:
             _fail(results[place], error)
+            audit(
+                request, "CreateAcls", f"{creation.principal} {creation.resource_name}", error.code
+            )
         else:
             wanted.setdefault(binding.pattern, {})[place] = binding
     for pattern, bindings in wanted.items():

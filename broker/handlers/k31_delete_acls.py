@@ -6,8 +6,9 @@ An ACL that several filters select is listed for the first of them.
 
 from typing import TYPE_CHECKING, Final
 
-from kavka.broker.audit import audit_each
+from kavka.broker.audit import audit, audit_each
 from kavka.broker.authorization import Operation, require_cluster
+from kavka.broker.security.acl.nodes import can_be_a_node
 from kavka.broker.security.acl.wire import NO_AUTHORIZER, description, filter_from
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k31_delete_acls import (
@@ -18,9 +19,11 @@ from kavka.protocol.messages.k31_delete_acls import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kavka.broker.context import Broker
     from kavka.broker.request import Request
-    from kavka.broker.security.acl.model import Binding, Pattern
+    from kavka.broker.security.acl.model import Binding, BindingFilter, Pattern
     from kavka.broker.security.acl.store import AclStore
 
 KEY: Final = 31
@@ -41,13 +44,23 @@ async def handle(
             selection = filter_from(asked)
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
+            audit(request, "DeleteAcls", asked.resource_name_filter or "*", error.code)
             continue
-        bindings = acls.find(selection) if selection.only is None else [selection.only]
-        for binding in bindings:
+        for binding in _selected(acls, selection):
             wanted.setdefault(binding.pattern, {}).setdefault(binding, result)
     for pattern, by_binding in wanted.items():
         await _remove(request, acls, pattern, by_binding)
     return DeleteAclsResponse(filter_results=results)
+
+
+def _selected(acls: "AclStore", selection: "BindingFilter") -> "Sequence[Binding]":
+    """The ACLs to remove. The only one that there can be is looked for in the metadata store, as
+    this broker may not have heard of it yet.
+    """
+    only = selection.only
+    if only is not None and can_be_a_node(only.pattern.name):
+        return [only]
+    return acls.find(selection)
 
 
 async def _remove(

@@ -104,6 +104,15 @@ _CODECS: Final = (
 )
 
 
+def _fits(field: Field, value: object, version: int) -> bool:
+    """Whether a value meant for fields of this name can be in this one of them."""
+    if value is None:
+        return field.nullable(version)
+    if field.kind == "string":
+        return isinstance(value, str)
+    return field.kind not in _LIMITS or isinstance(value, (int, float))
+
+
 class Values:
     """Draws requests. The same seed and topic ids draw the same requests."""
 
@@ -218,12 +227,12 @@ class Values:
         rng = self._rng
         if name in self.learned and rng.random() < 0.9:
             value = self.learned[name]
-            if value is not None or field.nullable(version):
+            if _fits(field, value, version):
                 return value
         known = self._by_name.get(name)
         if known is not None and rng.random() < 0.95:
             value = known()
-            if value is not None or field.nullable(version):
+            if _fits(field, value, version):
                 return value
         if field.kind == "bool":
             return rng.random() < 0.5
