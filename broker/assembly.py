@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kavka.broker.configs import Configs
 from kavka.broker.context import Broker
 from kavka.broker.control import ConfiguredChannel, FencedChannel, OwnChannel
-from kavka.broker.dispatch import Dispatcher, offered_versions
+from kavka.broker.dispatch import Dispatcher, features, offered_versions
 from kavka.broker.fetch.sessions import FetchSessions
 from kavka.broker.groups.coordinator import GroupCoordinator
 from kavka.broker.listener_control import ListenerControl
@@ -214,6 +214,7 @@ class Assembly:
         broker.groups.start(broker)
         broker.transactions = TransactionCoordinator.create(broker)
         broker.inclusion = Inclusion.create(broker)
+        broker.features = features(config.get_str("compatibility"), broker.inclusion.can_add)
 
     async def _join(
         self, config_store: ConfigStore, network: Network, dispatcher: Dispatcher

@@ -51,6 +51,7 @@ class Broker:
         "configs",
         "controller",
         "converting",
+        "features",
         "fetch_sessions",
         "follower_fetches",
         "groups",
@@ -107,6 +108,7 @@ class Broker:
         self.quotas: Quotas | None = None  # None: nobody is limited
         self.converting = asyncio.Semaphore(CONVERSIONS_AT_ONCE_MAX)  # held by who unpacks batches
         self.api_versions_bodies: dict[int, bytes] = {}  # by version; see k18_api_versions
+        self.features: Mapping[str, int] = {}  # by name: the level in use (KIP-584)
         self.advertised_endpoints: Mapping[str, tuple[str, int]] = {}
         self.follower_fetches: dict[Connection, Waiter] = {}  # the last one of each; see nudge()
 

@@ -34,6 +34,8 @@ log = logging.getLogger("kavka.dispatch")
 _HANDLER_PACKAGE: Final = "kavka.broker.handlers"
 _HEADER: Final = Struct(">hhih")  # key, version, correlation id, length of the client id
 _HEADER_V0_SIZE: Final = 8  # the header without client id, of one old inter-broker request
+_END_TXN: Final = 26
+_END_TXN_WITH_NEW_EPOCH: Final = 5
 
 
 class HandlerEntry(NamedTuple):
@@ -50,7 +52,7 @@ def _table(*entries: tuple[int, str, int, int]) -> dict[int, HandlerEntry]:
 
 
 HANDLERS: Final[dict[int, HandlerEntry]] = _table(
-    (0, "k00_produce", 0, 11),
+    (0, "k00_produce", 0, 12),
     (1, "k01_fetch", 0, 17),
     (2, "k02_list_offsets", 0, 9),
     (3, "k03_metadata", 0, 12),
@@ -76,9 +78,9 @@ HANDLERS: Final[dict[int, HandlerEntry]] = _table(
     (23, "k23_offset_for_leader_epoch", 0, 4),
     (24, "k24_add_partitions_to_txn", 0, 5),
     (25, "k25_add_offsets_to_txn", 0, 4),
-    (26, "k26_end_txn", 0, 4),
+    (26, "k26_end_txn", 0, 5),
     (27, "k27_write_txn_markers", 0, 1),
-    (28, "k28_txn_offset_commit", 0, 4),
+    (28, "k28_txn_offset_commit", 0, 5),
     (29, "k29_describe_acls", 0, 3),
     (30, "k30_create_acls", 0, 3),
     (31, "k31_delete_acls", 0, 3),
@@ -163,6 +165,18 @@ def offered_versions(compatibility: str) -> dict[int, tuple[int, int]]:
             if low <= high:
                 offered[key] = (low, high)
     return offered
+
+
+def features(compatibility: str, leaders_can_add: bool) -> dict[str, int]:
+    """The feature levels that clients are told of (KIP-584).
+
+    Level 2 of ``transaction.version``, by which clients let leaders add partitions to their
+    transactions and get a new epoch with each end (KIP-890), only if leaders can do that.
+    """
+    highest = offered_versions(compatibility)[_END_TXN][1]
+    if highest >= _END_TXN_WITH_NEW_EPOCH and leaders_can_add:
+        return {"transaction.version": 2}
+    return {}
 
 
 class Route:

@@ -131,6 +131,9 @@ RANGES_2_3: Final[Mapping[int, VersionRange]] = {
     api.key: api.in_2_3 for api in APIS.values() if api.in_2_3
 }
 OF_4: Final[Mapping[int, VersionRange]] = {
+    0: (0, 12),  # this and the next two: the second transaction protocol of KIP-890
+    26: (0, 5),
+    28: (0, 5),
     68: (0, 1),  # librdkafka speaks the consumer protocol only with this one
 }
 """Versions that Kafka 4.0 has brought and this broker answers."""

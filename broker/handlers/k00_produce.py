@@ -3,7 +3,8 @@
 v0 base, message format 0 · v1 throttle time · v2 message format 1, log append time · v3 message
 format 2, transactional id (KIP-98) · v4 KAFKA_STORAGE_ERROR known · v5 log start offset · v6
 throttle after the response · v7 zstd (KIP-110) · v8 record errors, error message (KIP-467) · v9
-flexible · v10 current leader and its address in errors (KIP-951) · v11 as v10 (KIP-890).
+flexible · v10 current leader and its address in errors (KIP-951) · v11 TRANSACTION_ABORTABLE
+(KIP-890) · v12 leaders add partitions to transactions (KIP-890).
 
 Appends take effect in the order in which requests arrive. What has to be converted first
 (message formats 0 and 1, a forced codec) is done off the event loop, and the connection handles

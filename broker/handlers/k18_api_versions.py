@@ -1,8 +1,9 @@
 """ApiVersions: which requests this broker answers, in which versions.
 
-v0 error and keys · v1 throttle time · v2 as v1 · v3 flexible, the client names its software ·
-v4 as v3. A version that this broker does not know is answered in v0 with UNSUPPORTED_VERSION and
-the versions of this one API, so that the client can ask again (KIP-511).
+v0 error and keys · v1 throttle time · v2 as v1 · v3 flexible, the client names its software,
+feature levels (KIP-584) · v4 features may begin at level 0. A version that this broker does not
+know is answered in v0 with UNSUPPORTED_VERSION and the versions of this one API, so that the client
+can ask again (KIP-511).
 """
 
 import re
@@ -14,6 +15,8 @@ from kavka.protocol.messages.k18_api_versions import (
     ApiVersion,
     ApiVersionsRequest,
     ApiVersionsResponse,
+    FinalizedFeatureKey,
+    SupportedFeatureKey,
 )
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 KEY: Final = 18
 _NAMED_SINCE: Final = 3
+_LOWEST_0_SINCE: Final = 4
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
@@ -46,7 +50,17 @@ def _encode_offer(broker: "Broker", version: int) -> bytes:
         ApiVersion(api_key=key, min_version=low, max_version=high)
         for key, (low, high) in broker.offered_versions.items()
     ]
-    return codec.encode(ApiVersionsResponse(api_keys=api_keys), version)
+    response = ApiVersionsResponse(api_keys=api_keys)
+    lowest = 0 if version >= _LOWEST_0_SINCE else 1
+    for name, level in broker.features.items():
+        response.finalized_features_epoch = 0
+        response.supported_features.append(
+            SupportedFeatureKey(name=name, min_version=lowest, max_version=level)
+        )
+        response.finalized_features.append(
+            FinalizedFeatureKey(name=name, max_version_level=level, min_version_level=level)
+        )
+    return codec.encode(response, version)
 
 
 def unsupported_version(low: int, high: int) -> ApiVersionsResponse:

@@ -85,10 +85,18 @@ class Inclusion:
         coordinator: "TransactionCoordinator",
         metadata: "MetadataCache",
         ask_broker: AskBroker | None = None,
+        *,
+        is_alone: bool = True,
     ) -> None:
+        self._is_alone = is_alone
         self._coordinator = coordinator
         self._metadata = metadata
         self._ask_broker = ask_broker
+
+    @property
+    def can_add(self) -> bool:
+        """Whether partitions can be added for clients of the second transaction protocol."""
+        return self._is_alone or self._ask_broker is not None
 
     @classmethod
     def create(cls, broker: "Broker") -> "Inclusion":
@@ -106,7 +114,7 @@ class Inclusion:
                 return await questions.ask(broker_id, request, AddPartitionsToTxnResponse, _VERSION)
 
             ask_broker = ask
-        return cls(broker.transactions, broker.metadata, ask_broker)
+        return cls(broker.transactions, broker.metadata, ask_broker, is_alone=broker.peers is None)
 
     def verify_now(
         self,

@@ -454,6 +454,9 @@ def test_java_producers(broker: BrokerProcess, topic: str, release: str, tool: s
     assert "3000 records sent" in produced.stdout
     assert len(read_all(broker, topic, partitions=3)) == 3000
     assert_nothing_hangs(broker, [TopicPartition(topic, p) for p in range(3)])
+    (described,) = transactions_tool(broker, "describe", "--transactional-id", topic)
+    # By the second protocol of KIP-890, which only the new release speaks, ends bring epochs.
+    assert (int(described["ProducerEpoch"]) > 0) == (release == NEW)
 
 
 @pytest.mark.java

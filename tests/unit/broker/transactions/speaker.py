@@ -153,13 +153,16 @@ class TransactionalProducer:
         return code
 
     def end(self, committed: bool, version: int = 3) -> ErrorCode:
+        return ErrorCode(self.ask_end(committed, version).error_code)
+
+    def ask_end(self, committed: bool, version: int = 5) -> EndTxnResponse:
         request = EndTxnRequest(
             transactional_id=self.name,
             producer_id=self.producer_id,
             producer_epoch=self.epoch,
             committed=committed,
         )
-        return ErrorCode(self.speaker.ask(request, EndTxnResponse, version).error_code)
+        return self.speaker.ask(request, EndTxnResponse, version)
 
     def add_offsets(self, group: str, version: int = 3) -> ErrorCode:
         request = AddOffsetsToTxnRequest(

@@ -13,6 +13,7 @@ from kavka.protocol.messages.k11_join_group import (
     JoinGroupRequestProtocol,
     JoinGroupResponse,
 )
+from kavka.protocol.messages.k18_api_versions import ApiVersionsRequest, ApiVersionsResponse
 from kavka.protocol.messages.k22_init_producer_id import (
     InitProducerIdRequest,
     InitProducerIdResponse,
@@ -23,6 +24,7 @@ from kavka.protocol.messages.k24_add_partitions_to_txn import (
     AddPartitionsToTxnTopic,
     AddPartitionsToTxnTransaction,
 )
+from kavka.protocol.messages.k26_end_txn import EndTxnResponse
 from kavka.protocol.messages.k27_write_txn_markers import (
     WritableTxnMarker,
     WritableTxnMarkerTopic,
@@ -43,6 +45,7 @@ from kavka.protocol.messages.k66_list_transactions import (
     ListTransactionsResponse,
 )
 from kavka.protocol.topics import GROUP_METADATA_TOPIC, TRANSACTION_STATE_TOPIC
+from tests.broker_process import wait_for
 from tests.unit.broker.transactions.speaker import (
     READ_COMMITTED,
     Speaker,
@@ -590,3 +593,63 @@ def test_everything_goes_on_after_a_restart(tmp_path: Path) -> None:
         assert aborted == {aborts.producer_id, leaves.producer_id}
         request = fetch_committed(speaker, TRANSACTION_STATE_TOPIC)
         assert request.error_code == NONE
+
+
+# -- the second protocol (KIP-890) ----------------------------------------------------------------
+
+
+def ended(producer: TransactionalProducer, committed: bool) -> EndTxnResponse:
+    """Ask for the end until it is over on all partitions."""
+    answers: list[EndTxnResponse] = []
+
+    def over() -> bool:
+        answers.append(producer.ask_end(committed))
+        assert answers[-1].error_code in (NONE, ErrorCode.CONCURRENT_TRANSACTIONS)
+        return len(answers) > 1 and answers[-1].error_code == NONE
+
+    wait_for("the end of the transaction", over)
+    assert answers[-1] == answers[0], "an answer that was lost is given again"
+    return answers[0]
+
+
+def test_each_end_brings_the_next_epoch(speaker: Speaker, topic: str) -> None:
+    producer = TransactionalProducer(speaker, topic).init()
+    offsets = []
+    for committed, epoch in ((True, 1), (False, 2), (True, 3)):
+        offsets.append(end_offset(speaker, topic, 0))
+        assert producer.produce(topic, b"x", version=12) is NONE, "the leader has added it"
+        answer = ended(producer, committed)
+        assert (answer.producer_id, answer.producer_epoch) == (producer.producer_id, epoch)
+        assert producer.produce(topic, b"late", version=12) is OLD_EPOCH, "by the marker"
+        producer.epoch = epoch
+        producer.sequences.clear()
+    data = fetch_committed(speaker, topic)
+    assert [aborted.first_offset for aborted in data.aborted_transactions or ()] == [offsets[1]]
+    assert end_offset(speaker, topic, READ_COMMITTED) == 6, "nothing hangs"
+
+
+def test_offsets_are_added_by_the_groups_coordinator(speaker: Speaker, topic: str) -> None:
+    producer = TransactionalProducer(speaker, topic).init()
+    assert producer.commit_offset(topic, topic, 5, version=5) is NONE
+    assert group_offset(speaker, topic, topic) == -1
+    ended(producer, True)
+    assert group_offset(speaker, topic, topic) == 5
+
+
+def test_what_was_never_begun_can_be_aborted(speaker: Speaker, topic: str) -> None:
+    producer = TransactionalProducer(speaker, topic).init()
+    assert producer.ask_end(True).error_code == ErrorCode.INVALID_TXN_STATE
+    answer = producer.ask_end(False)
+    assert (answer.error_code, answer.producer_epoch) == (NONE, producer.epoch + 1)
+
+
+@pytest.mark.parametrize(("version", "lowest"), [(3, 1), (4, 0)])
+def test_clients_are_told_of_it(speaker: Speaker, version: int, lowest: int) -> None:
+    request = ApiVersionsRequest(client_software_name="test", client_software_version="1")
+    answer = speaker.ask(request, ApiVersionsResponse, version)
+    assert [(f.name, f.min_version, f.max_version) for f in answer.supported_features] == [
+        ("transaction.version", lowest, 2)
+    ]
+    (level,) = answer.finalized_features
+    assert (level.name, level.max_version_level) == ("transaction.version", 2)
+    assert answer.finalized_features_epoch == 0
