@@ -401,7 +401,14 @@ CASES: list[Case] = [
         *(TOPIC_DENIED, TOPIC_DENIED),
         names_topic=True,
     ),
-    *(Case(key, "", lambda *_: {}, [], OK, OK) for key in (38, 39, 40, 41)),  # no tokens here
+    Case(38, "", lambda *_: {"renewers": [], "max_lifetime_ms": -1}, [], OK, OK, versions=(0, 2)),
+    Case(
+        *(38, "somebody else's", lambda *_: _token_of("other")),
+        [(Resource.USER, "User:other", _O.CREATE_TOKENS)],
+        *(TOKEN_DENIED, TOKEN_DENIED),
+        versions=(3, 99),
+    ),
+    *(Case(key, "", lambda *_: {"owners": []}, [], OK, OK) for key in (39, 40, 41)),
     Case(
         *(42, "", lambda *_: {"groups_names": [GROUP]}, [_group(_O.DELETE)]),
         *(GROUP_DENIED, GROUP_DENIED),
@@ -505,6 +512,11 @@ def _elections(topic: str) -> Fields:
 def _reassignment(topic: str) -> Fields:
     partitions = [{"partition_index": 0, "replicas": [1]}]
     return {"topics": [{"name": topic, "partitions": partitions}]}
+
+
+def _token_of(user: str) -> Fields:
+    owner = {"owner_principal_type": "User", "owner_principal_name": user}
+    return {**owner, "renewers": [], "max_lifetime_ms": -1}
 
 
 def _beat(topics: list[str]) -> Fields:

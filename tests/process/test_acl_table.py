@@ -55,7 +55,8 @@ def client(broker: BrokerProcess, user: str) -> WireClient:
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     data = tmp_path_factory.mktemp("acl") / "data"
-    with running_broker(data, settings(USERS[1:])) as process:
+    how = {**settings(USERS[1:]), "delegation.token.master.key": "master-secret"}
+    with running_broker(data, how) as process:
         with client(process, "admin") as admin:
             create_topics(admin, TOPIC)
             give(
