@@ -137,11 +137,22 @@ class Cluster:
             and self.metadata().controller_id
         ]
 
-    def create(self, topic: str, partitions: int = 3, replicas: int = 3, **config: str) -> None:
+    def create(
+        self,
+        topic: str,
+        partitions: int = 3,
+        replicas: int = 3,
+        replica_assignment: Sequence[Sequence[int]] | None = None,
+        **config: str,
+    ) -> None:
         """Create a topic; every running member knows it when this returns."""
-        new = NewTopic(
-            topic, partitions, replicas, config={k.replace("_", "."): v for k, v in config.items()}
-        )
+        configs = {name.replace("_", "."): value for name, value in config.items()}
+        if replica_assignment is None:
+            new = NewTopic(topic, partitions, replicas, config=configs)
+        else:
+            partitions = len(replica_assignment)
+            placed = [list(brokers) for brokers in replica_assignment]
+            new = NewTopic(topic, partitions, replica_assignment=placed, config=configs)
         admin = self.admin()
         admin.create_topics([new], operation_timeout=20)[topic].result(30)
         for member in self.running:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Mapping
+from functools import partial
 
 from tests.broker_process import free_port
 
@@ -13,7 +14,7 @@ class Proxies:
 
     def __init__(self, targets: Mapping[int, int]) -> None:
         """``targets``: by broker id the port behind."""
-        self.ports = {broker_id: free_port() for broker_id in targets}
+        self.ports: dict[int, int] = {}
         self._targets = dict(targets)
         self._writers: dict[int, set[asyncio.StreamWriter]] = {each: set() for each in targets}
         self._closed: set[int] = set()
@@ -56,12 +57,12 @@ class Proxies:
         self._loop.close()
 
     async def _listen(self) -> None:
-        for broker_id, port in self.ports.items():
-            await asyncio.start_server(
-                lambda reader, writer, broker_id=broker_id: self._serve(broker_id, reader, writer),
-                "127.0.0.1",
-                port,
-            )
+        for broker_id in self._targets:
+            while broker_id not in self.ports:
+                port = free_port()
+                with contextlib.suppress(OSError):  # somebody else has been faster
+                    await asyncio.start_server(partial(self._serve, broker_id), "127.0.0.1", port)
+                    self.ports[broker_id] = port
 
     async def _serve(
         self, broker_id: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
