@@ -1,6 +1,7 @@
 """One connection before a gate: frames in, answers out, time and threads by hand."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from struct import Struct
@@ -41,6 +42,7 @@ SIZE = Struct(">i")
 
 BOB_SHA_256 = scram.credential_of(ScramMechanism.SHA_256, "bob's", b"a salt", 4096)
 BOB_SHA_512 = scram.credential_of(ScramMechanism.SHA_512, "bob's", b"a salt", 4096)
+CAROL_SHA_512 = scram.credential_of(ScramMechanism.SHA_512, "carol's", b"another", 4096)
 
 
 def some_users() -> Users:
@@ -54,18 +56,22 @@ def some_users() -> Users:
             "producer_byte_rate": "1024",
         },
     )
-    carols = scram.credential_of(ScramMechanism.SHA_512, "carol's", b"another", 4096)
-    users.entity_changed("carol%40x", {"SCRAM-SHA-512": scram.render_credential(carols)})
+    users.entity_changed("carol%40x", {"SCRAM-SHA-512": scram.render_credential(CAROL_SHA_512)})
     return users
+
+
+@functools.cache
+def real_dispatcher() -> Dispatcher:
+    broker = Broker(BrokerConfig(), ManualClock())
+    broker.offered_versions = offered_versions("latest")
+    return Dispatcher(broker)
 
 
 class FakeDispatcher:
     """Answers ApiVersions as the real one, and anything else at once."""
 
-    def __init__(self, clock: ManualClock) -> None:
-        broker = Broker(BrokerConfig(), clock)
-        broker.offered_versions = offered_versions("latest")
-        self._real = Dispatcher(broker)
+    def __init__(self) -> None:
+        self._real = real_dispatcher()
         self.served: list[int] = []
 
     def serve(self, connection: Connection, frame: memoryview) -> Any:
@@ -195,7 +201,7 @@ class Talk:
     ) -> None:
         self.clock = ManualClock()
         self.loop = FakeLoop(self.clock)
-        self.dispatcher = FakeDispatcher(self.clock)
+        self.dispatcher = FakeDispatcher()
         self.users = some_users() if users is None else users
         self.nonces = 0
         if mechanisms is None:
