@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k01_fetch import FetchRequest, FetchResponse
 from kavka.protocol.messages.k18_api_versions import ApiVersionsRequest, ApiVersionsResponse
+from kavka.protocol.messages.k48_describe_client_quotas import (
+    DescribeClientQuotasRequest,
+    DescribeClientQuotasResponse,
+)
 from kavka.protocol.messages.k49_alter_client_quotas import (
     AlterClientQuotasRequest,
     AlterClientQuotasResponse,
@@ -22,6 +27,7 @@ from tests.broker_process import BrokerProcess, running_broker
 from tests.clients.test_confluent import create
 from tests.clients.test_java_tools import CONFIGS, NEW, server
 from tests.java import run_tool
+from tests.secured import ADMIN, log_in, sasl_address, settings
 from tests.wire import WireClient, fetch_request
 
 BURST = 0.5  # seconds, quota.burst.seconds
@@ -295,3 +301,44 @@ def test_an_address_makes_so_many_connections_a_second(tmp_path: Path) -> None:
             assert refused and accepted <= 5 * (seconds + 2)
             assert client.ask(ApiVersionsRequest(), ApiVersionsResponse, 0).api_keys
         assert "the address makes connections too fast" in broker.log()
+
+
+def test_a_user_is_limited_by_the_name_of_the_login(tmp_path: Path) -> None:
+    with running_broker(tmp_path / "data", settings(["alice", "bob"])) as broker:
+        port = int(sasl_address(broker).rpartition(":")[2])
+        with log_in(WireClient(port), ADMIN) as admin:
+            entry = EntryData(
+                entity=[EntityData(entity_type="user", entity_name="alice")],
+                ops=[OpData(key="producer_byte_rate", value=1_000.0)],
+            )
+            request = AlterClientQuotasRequest(entries=[entry])
+            assert not admin.ask(request, AlterClientQuotasResponse, 1).entries[0].error_code
+        told = {}
+        for user in ("alice", "bob"):
+            with log_in(WireClient(port, client_id="same"), user) as client:
+                told[user] = client.produce("nowhere", batch(1_500), acks=1).throttle_time_ms
+                refused = client.ask(request, AlterClientQuotasResponse, 1).entries[0]
+                assert refused.error_code == ErrorCode.CLUSTER_AUTHORIZATION_FAILED
+                asked = client.ask(DescribeClientQuotasRequest(), DescribeClientQuotasResponse, 1)
+                assert asked.error_code == ErrorCode.CLUSTER_AUTHORIZATION_FAILED
+        assert told["alice"] > 1_000 and told["bob"] == 0
+        audit = [line for line in broker.log().splitlines() if "AlterClientQuotas" in line]
+        assert "AlterClientQuotas done resource=ClientQuota:user=alice" in audit[0]
+        assert all("denied" in line for line in audit[1:]) and len(audit) == 3
+
+
+def test_who_keeps_the_broker_busy_has_to_wait(
+    limited: BrokerProcess, topic: str, client_id: str
+) -> None:
+    create(limited, topic)
+    with WireClient(limited.port, client_id=client_id) as client:
+        assert client.ask(ApiVersionsRequest(), ApiVersionsResponse, 2).throttle_time_ms == 0
+        limit(limited, client_id, request_percentage=0.00001)
+        # A microsecond in ten seconds: the first is too much already.
+        told = [
+            client.ask(ApiVersionsRequest(), ApiVersionsResponse, 2).throttle_time_ms
+            for _ in range(3)
+        ]
+        assert 0 < max(told) <= 1_000
+    with WireClient(limited.port, client_id=f"beside-{client_id}") as client:
+        assert client.ask(ApiVersionsRequest(), ApiVersionsResponse, 2).throttle_time_ms == 0
