@@ -251,3 +251,12 @@ def test_dump_tool_reads_our_files(tmp_path: Path, release: str, dump: str) -> N
         shown = run_tool(release, dump, "--files", str(index)).stdout
         assert "Mismatch" not in shown and "Non-secutive" not in shown, shown
         assert "Found timestamp mismatch" not in shown and "out of order" not in shown, shown
+
+
+def test_features_tool(broker: BrokerProcess) -> None:
+    tool = (NEW, f"{TOOLS}.FeatureCommand", *server(broker))
+    described = run_tool(*tool, "describe").stdout
+    assert re.search(r"Feature: transaction.version\s.*FinalizedVersionLevel: 2", described)
+    upgraded = run_tool(*tool, "upgrade", "--feature", "transaction.version=1", check=False)
+    assert upgraded.returncode != 0
+    assert "UPDATE_FEATURES" in upgraded.stdout + upgraded.stderr
