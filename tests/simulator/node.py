@@ -276,9 +276,7 @@ class Process:
             answer = module.handle(broker, request, message)
             if asyncio.iscoroutine(answer):
                 task = self.loop.create_task(self._later(module, answer, message))
-                task.add_done_callback(
-                    lambda done: self._done(peer, slot, done.result(), version)
-                )
+                task.add_done_callback(lambda done: self._done(peer, slot, done.result(), version))
                 return
         if isinstance(answer, Pending):
             answer.request = request

@@ -44,12 +44,13 @@ class Plan(NamedTuple):
         chance = random.Random(seed)
         faults = ["kill", "pause", "cut", "zookeeper cut", "zookeeper drop", "break", "stop"]
         chosen = [fault for fault in faults if chance.random() < 0.6] or ["kill"]
-        if chance.random() < 0.5:
+        flush_messages, min_isr = chance.choice(((None, 2), (None, 2), (None, 1), (1, 2), (1, 1)))
+        if (flush_messages, min_isr) != (None, 1) and chance.random() < 0.5:
             chosen.append("power")
         return cls(
             partitions=chance.randint(1, 3),
-            flush_messages=chance.choice((None, None, 1)),
-            min_isr=2,
+            flush_messages=flush_messages,
+            min_isr=min_isr,
             faults=tuple(chosen),
             seconds=chance.choice((15.0, 30.0)),
             gap=chance.choice((0.3, 1.0, 3.0)),
@@ -426,6 +427,4 @@ def simulate(seed: int) -> Finding:
                 if node.process is not None:
                     node.process.loop.kill()
     count = sum(map(len, simulation.history.acknowledged.values()))
-    return Finding(
-        seed, problem, simulation.world.trace, count, simulation.network.messages
-    )
+    return Finding(seed, problem, simulation.world.trace, count, simulation.network.messages)

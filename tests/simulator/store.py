@@ -37,7 +37,7 @@ class ZooKeeper:
         self.world = world
         self.loop = loop
         self.tree = Tree(":memory:")
-        self.sessions: dict[int, "SimStore"] = {}
+        self.sessions: dict[int, SimStore] = {}
         self.cut: set[int] = set()  # brokers that cannot reach it
         self._last_session = 0
         loop.call_later(CHECK, self._check)
@@ -210,9 +210,7 @@ class SimStore:
         self._back_at = max(self._back_at, self._world.now + self._delay())
         self.loop.call_at(self._back_at, callback, *args)
 
-    def _answer(
-        self, asked: _Asked, result: Any, error: Exception | None, connection: int
-    ) -> None:
+    def _answer(self, asked: _Asked, result: Any, error: Exception | None, connection: int) -> None:
         if connection != self._connection or asked not in self._asked:
             return
         self._asked.remove(asked)

@@ -29,7 +29,7 @@ class World:
         self.now = 0.0
         self.troubles: list[str] = []
         self.trace: list[str] = []
-        self._queue: list[tuple[float, int, asyncio.Handle, "Loop"]] = []
+        self._queue: list[tuple[float, int, asyncio.Handle, Loop]] = []
         self._number = 0
         self._moment = 0
 

@@ -1,0 +1,194 @@
+"""Broken rules, each of which the simulator must notice: it is only worth what it finds."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.replication.controller import elections
+from kavka.replication.fetching import fetcher
+from kavka.replication.fetching.truncation import Truncation
+from kavka.replication.partition import Partition
+from kavka.replication.remote_replica import RemoteReplica
+from kavka.storage.log import Log
+from tests.simulator.store import SimStore
+
+
+class Mutant(NamedTuple):
+    """A rule that is broken by replacing ``name`` of ``owner``; ``seed`` shows it."""
+
+    seed: int
+    rule: str
+    owner: Any
+    name: str
+    broken: Callable[[Any], Any]
+    """Makes the replacement of what was there."""
+
+
+@contextmanager
+def broken(mutant: Mutant) -> Iterator[None]:
+    """The rule is broken meanwhile."""
+    before = mutant.owner.__dict__[mutant.name]
+    setattr(mutant.owner, mutant.name, mutant.broken(before))
+    try:
+        yield
+    finally:
+        setattr(mutant.owner, mutant.name, before)
+
+
+def _high_watermark_alone(before: Any) -> Any:
+    def advance(self: Partition) -> bool:
+        end = self.durable_end
+        moved = end > self.log.high_watermark
+        self.log.advance_high_watermark(end)
+        return moved
+
+    return advance
+
+
+def _keep_everything(before: Any) -> Any:
+    def truncation(answer: Any, epochs: Any, log_end_offset: int, high: int) -> Truncation:
+        return Truncation(log_end_offset, True)
+
+    return truncation
+
+
+def _cut_to_high_watermark(before: Any) -> Any:
+    def truncation(answer: Any, epochs: Any, log_end_offset: int, high: int) -> Truncation:
+        return Truncation(min(high, log_end_offset), True)
+
+    return truncation
+
+
+def _one_question(before: Any) -> Any:
+    def truncation(*args: Any) -> Truncation:
+        return Truncation(before(*args).offset, True)
+
+    return truncation
+
+
+def _in_sync_at_once(before: Any) -> Any:
+    def wants(self: Partition, broker_id: int) -> bool:
+        return (
+            broker_id in self.remotes
+            and self._pending is None
+            and broker_id not in self.in_sync_replicas
+        )
+
+    return wants
+
+
+def _believed_before_written(before: Any) -> Any:
+    def maximal(self: Partition) -> frozenset[int]:
+        return frozenset(self.in_sync_replicas if self._pending is None else self._pending.isr)
+
+    return property(maximal)
+
+
+def _unconditional(before: Any) -> Any:
+    def write(self: SimStore, path: str, data: bytes, version: int = -1) -> Any:
+        return before(self, path, data, -1 if path.endswith("/state") else version)
+
+    return write
+
+
+def _leads_for_everybody(before: Any) -> Any:
+    def require(self: Partition, current_leader_epoch: int = -1) -> None:
+        if self.deleted:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+
+    return require
+
+
+def _anybody_elected(before: Any) -> Any:
+    def elect(
+        replicas: Sequence[int], isr: Sequence[int], live: Collection[int], *, unclean: bool
+    ) -> Any:
+        return before(replicas, isr, live, unclean=True)
+
+    return elect
+
+
+def _not_synced(before: Any) -> Any:
+    return property(lambda self: False)
+
+
+def _vouches_for_everything(before: Any) -> Any:
+    return property(lambda self: self.log.log_end_offset)
+
+
+def _remembered_followers(before: Any) -> Any:
+    def begin(self: RemoteReplica, end: int, now: float, *, in_sync: bool, forget: bool) -> None:
+        before(self, end, now, in_sync=in_sync, forget=False)
+        self.log_end_offset = max(self.log_end_offset, end)
+
+    return begin
+
+
+def _answered_at_once(before: Any) -> Any:
+    def acknowledged(self: Partition, acks: int, end_offset: int) -> bool:
+        return True
+
+    return acknowledged
+
+
+def _shown_to_the_end(before: Any) -> Any:
+    def bound(self: Partition, replica_id: int, isolation_level: int) -> int:
+        return self.log.log_end_offset
+
+    return bound
+
+
+def _always_settled(before: Any) -> Any:
+    return property(lambda self: True)
+
+
+def _no_epoch_kept(before: Any) -> Any:
+    def append(self: Log, data: memoryview) -> Any:
+        info = before(self, data)
+        self.leader_epochs.clear()
+        return info
+
+    return append
+
+
+MUTANTS: Final = (
+    Mutant(
+        0,
+        "the high watermark waits for followers",
+        *(Partition, "advance_high_watermark", _high_watermark_alone),
+    ),
+    Mutant(2, "acks=-1 waits", Partition, "acknowledged", _answered_at_once),
+    Mutant(1, "consumers see what is replicated", Partition, "fetch_bound", _shown_to_the_end),
+    Mutant(1, "what the leader lacks is cut", fetcher, "truncation", _keep_everything),
+    Mutant(
+        1,
+        "no more is cut than the leader lacks (KIP-101)",
+        *(fetcher, "truncation", _cut_to_high_watermark),
+    ),
+    Mutant(
+        0,
+        "the comparison goes on until both know the epoch (KIP-279)",
+        *(fetcher, "truncation", _one_question),
+    ),
+    Mutant(5, "only who is in sync is elected", elections, "elect_offline", _anybody_elected),
+    Mutant(7, "in sync means caught up", Partition, "wants_in_sync", _in_sync_at_once),
+    Mutant(
+        2,
+        "an in-sync set holds when it is written",
+        *(Partition, "maximal_isr", _believed_before_written),
+    ),
+    Mutant(15, "in-sync sets are written on condition", SimStore, "set", _unconditional),
+    Mutant(10, "a deposed leader serves no one", Partition, "require_leader", _leads_for_everybody),
+    Mutant(0, "a new leader knows nothing", RemoteReplica, "begin_epoch", _remembered_followers),
+    Mutant(3, "a follower tells of what is on its disk", Partition, "flush_due", _not_synced),
+    Mutant(
+        0,
+        "a leader counts what is on its disk",
+        *(Partition, "durable_end", _vouches_for_everything),
+    ),
+    Mutant(
+        21, "a new leader names no earlier end (KIP-207)", Partition, "is_settled", _always_settled
+    ),
+    Mutant(1, "epochs of what is copied are kept", Log, "append_as_follower", _no_epoch_kept),
+)
