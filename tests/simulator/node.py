@@ -38,6 +38,7 @@ from kavka.replication.partition import Partition
 from kavka.replication.registration import RegistrationError
 from kavka.replication.replica_manager import ReplicaManager
 from kavka.replication.store.base import StoreError
+from kavka.replication.throttling import ReplicationThrottle
 from kavka.replication.waiting import WaitingRoom
 from kavka.replication.znodes import Registration
 from kavka.storage import manager as storage_manager
@@ -202,6 +203,7 @@ class Process:
             loop,
             peers.link,
             partial(peers.address, broker.metadata),
+            ReplicationThrottle("follower", config, node.broker_id, node.clock),
         )
         writer = StoreIsrWriter(store, node.clock, loop)
         self.teardown.push_async_callback(writer.stop)
@@ -215,6 +217,9 @@ class Process:
             fetchers=fetchers,
             isr_writer=writer,
             lag_max=LAG_MAX,
+        )
+        broker.replicas.leader_throttle = ReplicationThrottle(
+            "leader", config, node.broker_id, node.clock
         )
         broker.replicas.start(loop)
         self.teardown.callback(broker.replicas.stop)
