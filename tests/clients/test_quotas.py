@@ -1,6 +1,7 @@
 """Quotas as clients meet them: how fast they get on, what they are told, who else notices."""
 
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from kavka.protocol.records.batch import Record, build_batch
 from tests.broker_process import BrokerProcess, running_broker
 from tests.clients.test_confluent import create
 from tests.clients.test_java_tools import CONFIGS, NEW, server
-from tests.java import run_tool
+from tests.java import lines, run_tool
 from tests.secured import ADMIN, log_in, sasl_address, settings
 from tests.wire import WireClient, fetch_request
 
@@ -342,3 +343,34 @@ def test_who_keeps_the_broker_busy_has_to_wait(
         assert 0 < max(told) <= 1_000
     with WireClient(limited.port, client_id=f"beside-{client_id}") as client:
         assert client.ask(ApiVersionsRequest(), ApiVersionsResponse, 2).throttle_time_ms == 0
+
+
+@pytest.mark.java
+@pytest.mark.parametrize("release", ["4.3", "2.3"])
+def test_java_clients_get_on_at_their_rates(
+    limited: BrokerProcess, topic: str, client_id: str, release: str
+) -> None:
+    """By their own measure; only that they are not faster does not depend on the machine."""
+    count, rate = 4_000, 500
+    create(limited, topic)
+    limit(limited, client_id, producer_byte_rate=rate * 1_000)
+    # The consumers' own names: one tool's cannot be changed.
+    for name in ("perf-consumer-client", "consumer-1"):
+        limit(limited, name, consumer_byte_rate=rate * 1_000)
+    sent = run_tool(
+        *(release, "org.apache.kafka.tools.ProducerPerformance", "--topic", topic),
+        *("--num-records", str(count), "--record-size", "1000", "--throughput", "-1"),
+        *("--producer-props", f"bootstrap.servers={limited.bootstrap}", f"client.id={client_id}"),
+    )
+    measured = re.search(rf"{count} records sent, ([\d.]+) records/sec", sent.stdout)
+    assert measured and float(measured[1]) <= 1.15 * rate
+    new = release == NEW
+    got = run_tool(
+        *(release, f"{'org.apache.kafka.tools' if new else 'kafka.tools'}.ConsumerPerformance"),
+        *("--bootstrap-server" if new else "--broker-list", limited.bootstrap),
+        *("--topic", topic, "--messages", str(count), "--group", client_id),
+    )
+    names, values = (line.split(", ") for line in lines(got.stdout)[-2:])
+    consumed = dict(zip(names, values, strict=True))
+    assert int(consumed["data.consumed.in.nMsg"]) >= count
+    assert float(consumed["fetch.nMsg.sec"]) <= 1.15 * rate
