@@ -504,6 +504,7 @@ class Fetcher:
             self._ready(following)
             return
         following.stage = Stage.SETTLE
+        self._changed[following.topic_partition] = None  # or the leader would send it once more
         self._around.replicas.sync(following.partition, partial(self._settled, following))
 
     def _settled(self, following: Following) -> None:
