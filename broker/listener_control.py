@@ -55,7 +55,8 @@ class ListenerControl:
         """Let admission know the brokers of the cluster."""
         admission = self._network.admission
         admission.live_brokers = lambda: len(metadata.brokers)
-        admission.is_broker = PeerAddresses(metadata, self._broker.loop).__contains__
+        peers = PeerAddresses(metadata, self._broker.node_id, self._broker.loop)
+        admission.is_broker = peers.__contains__
 
     async def prepare(self, changed: "BrokerConfig", *, trial: bool) -> "Rebinding | None":
         """Take the addresses that changed settings ask for, before these are written; None if
@@ -127,10 +128,13 @@ class ListenerControl:
 
 
 class PeerAddresses:
-    """The addresses of the brokers of a cluster, as far as they are known."""
+    """The addresses of the other brokers of a cluster, as far as they are known."""
 
-    def __init__(self, metadata: "MetadataCache", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, metadata: "MetadataCache", node_id: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._metadata = metadata
+        self._node_id = node_id
         self._loop = loop
         self._version = -1
         self._hosts: set[str] = set()
@@ -143,6 +147,7 @@ class PeerAddresses:
             self._hosts = {
                 endpoint.host
                 for broker in self._metadata.brokers.values()
+                if broker.id != self._node_id
                 for endpoint in broker.endpoints
             }
             self._resolved.clear()

@@ -152,11 +152,28 @@ def _check_public_bandwidth(config: BrokerConfig, changed: BrokerConfig) -> None
 
 
 def _check_listeners(config: BrokerConfig, changed: BrokerConfig) -> None:
-    """What an open listener speaks is fixed: its clients would not understand anything else."""
+    """What an open listener speaks is fixed: its clients would not understand anything else. So
+    is where brokers reach each other: they look that up once.
+    """
     before = {endpoint.name: endpoint.protocol for endpoint in config.listeners}
     for endpoint in changed.listeners:
         if before.get(endpoint.name, endpoint.protocol) != endpoint.protocol:
             raise ConfigError(
                 "listener.security.protocol.map",
                 f"Security protocol cannot be updated for existing listener {endpoint.name}",
+            )
+    if config.embedded:
+        return
+    name = config.inter_broker_listener
+    for key, old, new in (
+        ("listeners", config.listeners, changed.listeners),
+        ("advertised.listeners", config.advertised_listeners, changed.advertised_listeners),
+    ):
+        if {each for each in old if each.name == name} ^ {
+            each for each in new if each.name == name
+        }:
+            raise ConfigError(
+                key,
+                f"The address of the listener of brokers, {name}, cannot be updated dynamically: "
+                "change it in the broker's file and restart",
             )

@@ -87,7 +87,7 @@ class SourceRules(NamedTuple):
     allow: Networks
     deny: Networks
     of_brokers: bool
-    """Whether brokers come through this listener too: they are let in whatever the rules say."""
+    """Whether other brokers come through this listener: they are let in whatever the rules say."""
 
     def refusing(self, ip: str) -> str | None:
         """The setting that keeps an address out; None when it is let in."""
@@ -113,7 +113,7 @@ def rules_of(config: "BrokerConfig", listener: str, *, of_brokers: bool) -> Sour
         assert isinstance(entries, tuple)
         return Networks(_expand(key, entries, sets))
 
-    rules = SourceRules(networks(ALLOW), networks(DENY), of_brokers)
+    rules = SourceRules(networks(ALLOW), networks(DENY), of_brokers and not config.embedded)
     return None if rules.allow.everything and rules.deny.nothing else rules
 
 

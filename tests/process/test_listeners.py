@@ -179,6 +179,10 @@ def test_listeners_are_the_same_after_a_restart(layout: Layout) -> None:
     layout.process.start()
     with WireClient(layout.public_port) as public:
         assert addresses(public) == [("127.0.0.1", layout.public_port)]
+    layout.set({"listeners": None})
+    assert refuses(layout.public_port)
+    with layout.client() as client:
+        assert addresses(client) == [("127.0.0.1", layout.process.port)]
 
 
 def test_a_rule_lets_in_one_source_and_drops_another(layout: Layout) -> None:
@@ -204,6 +208,14 @@ def test_a_rule_lets_in_one_source_and_drops_another(layout: Layout) -> None:
         code, message = layout.alter({"source.rule.sets": "other=10.0.0.1"}, node="")
         assert code == ErrorCode.INVALID_CONFIG
         assert message is not None and "@office" in message
+        assert alive(inside)
+
+
+def test_rules_hold_on_the_only_listener_too(layout: Layout) -> None:
+    layout.set({"listener.name.plaintext.source.allow": "127.0.0.2/32"})
+    with layout.client() as outside:
+        assert not alive(outside)
+    with WireClient(layout.process.port, source="127.0.0.2") as inside:
         assert alive(inside)
 
 

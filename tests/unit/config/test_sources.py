@@ -62,7 +62,6 @@ def test_rules_for_all_listeners_are_not_for_that_of_brokers() -> None:
     assert rules_of(config(settings), "B", of_brokers=True) is None
     its_own = rules({"listener.name.b.source.allow": "10.0.0.0/8"}, "B")
     assert its_own.refusing("127.0.0.1") == ALLOW
-    assert its_own.of_brokers
 
 
 def test_the_only_listener_has_the_rules_for_all() -> None:
@@ -126,3 +125,11 @@ def test_membership_is_that_of_the_standard_library(
     for probe in [*probes, *allowed]:
         inside = found is None or found.refusing(probe) is None
         assert inside == any(ip_address(probe) in network for network in expected)
+
+
+def test_other_brokers_are_let_in_only_where_there_are_some() -> None:
+    settings = {"listener.name.b.source.allow": "10.0.0.0/8"}
+    alone = rules_of(config(settings), "B", of_brokers=True)
+    assert alone is not None and not alone.of_brokers
+    member = rules_of(config({**settings, "zookeeper.connect": "zk:2181"}), "B", of_brokers=True)
+    assert member is not None and member.of_brokers
