@@ -14,6 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from kavka.broker.coordination.journal import Journal
+from kavka.broker.coordination.ownership import Offload, Ownership, partition_for
+from kavka.broker.coordination.state_log import ReplicaStateLog, StateLog
+from kavka.broker.coordination.timers import CallLater, Deadlines
+from kavka.broker.coordination.workers import call_later_on, offload_from
 from kavka.broker.groups import records
 from kavka.broker.groups.budget import MemberBudget
 from kavka.broker.groups.consumer.coordinator import ConsumerGroups, NoTopics, TopicSource
@@ -21,8 +26,8 @@ from kavka.broker.groups.consumer.group import ConsumerGroup
 from kavka.broker.groups.consumer.settings import ConsumerGroupSettings
 from kavka.broker.groups.consumer.topics import MetadataTopics
 from kavka.broker.groups.core import GroupState
+from kavka.broker.groups.errors import group_error
 from kavka.broker.groups.group import Group
-from kavka.broker.groups.journal import Journal, group_error
 from kavka.broker.groups.loading import Replay
 from kavka.broker.groups.messages import (
     UNKNOWN_MEMBER_ID,
@@ -41,12 +46,9 @@ from kavka.broker.groups.messages import (
     SyncWaiter,
 )
 from kavka.broker.groups.offset_keeper import OffsetKeeper
-from kavka.broker.groups.offsets_log import OffsetsLog, ReplicaOffsetsLog
-from kavka.broker.groups.ownership import Offload, Ownership, partition_for
 from kavka.broker.groups.partition import AnyGroup, GroupPartition
 from kavka.broker.groups.settings import GroupSettings
 from kavka.broker.groups.subscription import CONSUMER_PROTOCOL
-from kavka.broker.groups.timers import CallLater, Deadlines
 from kavka.config import limits
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.topics import GROUP_METADATA_TOPIC
@@ -84,7 +86,7 @@ class GroupCoordinator:
     def __init__(
         self,
         settings: GroupSettings,
-        offsets_log: OffsetsLog,
+        offsets_log: StateLog,
         clock: Clock,
         call_later: CallLater,
         offload: Offload,
@@ -118,19 +120,7 @@ class GroupCoordinator:
     @classmethod
     def create(cls, broker: "Broker") -> "GroupCoordinator":
         """The coordinator of a broker whose metadata and replicas are there; not started."""
-        loop = broker.loop
         settings = GroupSettings.from_config(broker.config)
-
-        def call_later(delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-            return loop.call_later(delay, callback)
-
-        def offload(work: Callable[[], int], done: Callable[[int | BaseException], None]) -> None:
-            def finished(future: "asyncio.Future[int]") -> None:
-                if not future.cancelled():
-                    error = future.exception()
-                    done(future.result() if error is None else error)
-
-            loop.run_in_executor(None, work).add_done_callback(finished)
 
         def partition_count() -> int:
             topic = broker.metadata.topics.get(GROUP_METADATA_TOPIC)
@@ -138,10 +128,10 @@ class GroupCoordinator:
 
         return cls(
             settings,
-            ReplicaOffsetsLog(broker.replicas, GROUP_METADATA_TOPIC),
+            ReplicaStateLog(broker.replicas, GROUP_METADATA_TOPIC),
             broker.clock,
-            call_later,
-            offload,
+            call_later_on(broker.loop),
+            offload_from(broker.loop),
             partition_count,
             topics=MetadataTopics(broker.metadata),
             consumer_settings=ConsumerGroupSettings.from_config(broker.config),

@@ -5,21 +5,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from kavka.broker.coordination.journal import Journal, KeyValue, TransactionalProducer
+from kavka.broker.coordination.timers import CallLater, TimerHandle
 from kavka.broker.groups import records
 from kavka.broker.groups.consumer import records as consumer_records
 from kavka.broker.groups.consumer.group import ConsumerGroup
 from kavka.broker.groups.core import GroupState
+from kavka.broker.groups.errors import commit_error
 from kavka.broker.groups.expiry import expired_offsets
 from kavka.broker.groups.group import Group
-from kavka.broker.groups.journal import (
-    Journal,
-    KeyValue,
-    TransactionalProducer,
-    commit_error,
-)
 from kavka.broker.groups.offsets import LOG_END, CommittedOffset
 from kavka.broker.groups.partition import AnyGroup, GroupPartition
-from kavka.broker.groups.timers import CallLater, TimerHandle
 from kavka.config import limits
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.topics import TopicPartition

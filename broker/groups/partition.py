@@ -2,9 +2,9 @@
 
 from typing import TypeAlias
 
+from kavka.broker.coordination.ownership import OwnedPartition
 from kavka.broker.groups.consumer.group import ConsumerGroup
 from kavka.broker.groups.group import Group
-from kavka.broker.groups.ownership import OwnedPartition
 
 AnyGroup: TypeAlias = Group | ConsumerGroup
 

@@ -238,7 +238,7 @@ def _create_first(
 async def _create(
     broker: "Broker", request: "Request", names: Sequence[str]
 ) -> list[MetadataResponseTopic]:
-    from kavka.broker.groups.internal_topics import layout
+    from kavka.broker.coordination.internal_topics import layout
     from kavka.replication.controller.operations import NewTopic
 
     topics: list[NewTopic] = []

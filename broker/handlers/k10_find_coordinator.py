@@ -13,8 +13,8 @@ from kavka.broker.authorization import (
     Resource,
     denied_among,
 )
-from kavka.broker.groups import internal_topics
-from kavka.broker.groups.ownership import partition_for
+from kavka.broker.coordination import internal_topics
+from kavka.broker.coordination.ownership import partition_for
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k10_find_coordinator import (
     Coordinator,

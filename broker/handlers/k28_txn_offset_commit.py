@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kavka.broker.authorization import Operation, Resource, denied_among, require
-from kavka.broker.groups.journal import TransactionalProducer, commit_error
+from kavka.broker.coordination.journal import TransactionalProducer
+from kavka.broker.groups.errors import commit_error
 from kavka.broker.groups.offset_keeper import Commit, Results
 from kavka.broker.groups.offsets import CommittedOffset
 from kavka.broker.request import Pending

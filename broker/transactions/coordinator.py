@@ -13,10 +13,11 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from kavka.broker.groups.journal import Journal
-from kavka.broker.groups.offsets_log import OffsetsLog, ReplicaOffsetsLog
-from kavka.broker.groups.ownership import Offload, Ownership, partition_for
-from kavka.broker.groups.timers import CallLater
+from kavka.broker.coordination.journal import Journal
+from kavka.broker.coordination.ownership import Offload, Ownership, partition_for
+from kavka.broker.coordination.state_log import ReplicaStateLog, StateLog
+from kavka.broker.coordination.timers import CallLater
+from kavka.broker.coordination.workers import call_later_on, offload_from
 from kavka.broker.transactions import records
 from kavka.broker.transactions.housekeeping import Housekeeping
 from kavka.broker.transactions.loading import Replay
@@ -88,7 +89,7 @@ class TransactionCoordinator:
     def __init__(
         self,
         settings: TransactionSettings,
-        state_log: OffsetsLog,
+        state_log: StateLog,
         channel: MarkerChannel,
         metadata: KnownPartitions,
         new_producer_id: Callable[[], Awaitable[int]],
@@ -119,19 +120,7 @@ class TransactionCoordinator:
     def create(cls, broker: "Broker") -> "TransactionCoordinator":
         """The coordinator of a broker whose metadata, replicas and groups are there; not
         started."""
-        loop = broker.loop
         settings = TransactionSettings.from_config(broker.config)
-
-        def call_later(delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-            return loop.call_later(delay, callback)
-
-        def offload(work: Callable[[], int], done: Callable[[int | BaseException], None]) -> None:
-            def finished(future: "asyncio.Future[int]") -> None:
-                if not future.cancelled():
-                    error = future.exception()
-                    done(future.result() if error is None else error)
-
-            loop.run_in_executor(None, work).add_done_callback(finished)
 
         def partition_count() -> int:
             topic = broker.metadata.topics.get(TRANSACTION_STATE_TOPIC)
@@ -145,13 +134,13 @@ class TransactionCoordinator:
         )
         return cls(
             settings,
-            ReplicaOffsetsLog(broker.replicas, TRANSACTION_STATE_TOPIC),
+            ReplicaStateLog(broker.replicas, TRANSACTION_STATE_TOPIC),
             _marker_channel(broker, writer),
             broker.metadata,
             broker.producer_ids.next,
             broker.clock,
-            call_later,
-            offload,
+            call_later_on(broker.loop),
+            offload_from(broker.loop),
             partition_count,
             writer,
         )

@@ -4,8 +4,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from kavka.broker.groups.journal import Journal
-from kavka.broker.groups.timers import CallLater, TimerHandle
+from kavka.broker.coordination.journal import Journal
+from kavka.broker.coordination.timers import CallLater, TimerHandle
 from kavka.broker.transactions import records
 from kavka.broker.transactions.partition import TransactionPartition
 from kavka.broker.transactions.transaction import Transaction

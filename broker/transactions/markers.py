@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from kavka.broker.groups.timers import CallLater
+from kavka.broker.coordination.timers import CallLater
 from kavka.broker.transactions.marker_writer import MarkerResults, MarkerWriter, TxnMarker
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.topics import TopicPartition

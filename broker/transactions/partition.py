@@ -1,6 +1,6 @@
 """One partition of ``__transaction_state``: the transactional ids that belong to it."""
 
-from kavka.broker.groups.ownership import OwnedPartition
+from kavka.broker.coordination.ownership import OwnedPartition
 from kavka.broker.transactions.transaction import Transaction
 
 

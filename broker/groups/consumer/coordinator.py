@@ -4,13 +4,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from kavka.broker.coordination.journal import Journal, KeyValue
 from kavka.broker.groups.consumer import records
 from kavka.broker.groups.consumer.assignors import Topic
 from kavka.broker.groups.consumer.group import Beat, ConsumerGroup, Decision, Reply
 from kavka.broker.groups.consumer.member import JOINING
 from kavka.broker.groups.consumer.settings import ConsumerGroupSettings
 from kavka.broker.groups.core import GroupState
-from kavka.broker.groups.journal import Journal, KeyValue, group_error
+from kavka.broker.groups.errors import group_error
 from kavka.broker.groups.records import group_key
 from kavka.protocol.errors import ErrorCode, KafkaError
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from kavka.broker.coordination.journal import KeyValue
 from kavka.broker.groups.consumer.member import Member, MemberState, Slot, Slots
 from kavka.broker.groups.consumer.state import (
     Current,
@@ -14,7 +15,6 @@ from kavka.broker.groups.consumer.state import (
     SetTargetEpoch,
     Update,
 )
-from kavka.broker.groups.journal import KeyValue
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.records import consumer_groups as stored
 

@@ -5,10 +5,10 @@ import logging
 
 import pytest
 
+from kavka.broker.coordination.ownership import partition_for, string_hash
 from kavka.broker.groups import records
 from kavka.broker.groups.core import GroupState
 from kavka.broker.groups.messages import Leave
-from kavka.broker.groups.ownership import partition_for, string_hash
 from kavka.protocol.errors import ErrorCode
 from tests.unit.broker.groups.harness import AT_ONCE, T0, Harness, MemoryLog
 

@@ -1,6 +1,6 @@
 """One timer for many deadlines."""
 
-from kavka.broker.groups.timers import Deadlines
+from kavka.broker.coordination.timers import Deadlines
 from kavka.storage.clock import ManualClock
 from tests.unit.broker.groups.harness import Timers
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kavka.broker.groups.journal import TransactionalProducer
+from kavka.broker.coordination.journal import TransactionalProducer
 from kavka.broker.groups.offset_keeper import Commit, Results
 from kavka.broker.groups.offsets import CommittedOffset
 from kavka.protocol.errors import ErrorCode

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from kavka.broker.groups.offsets_log import OffsetsLog, Slice
+from kavka.broker.coordination.state_log import Slice, StateLog
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.storage.clock import Clock
 
@@ -71,7 +71,7 @@ class Ownership(Generic[P, R]):
 
     def __init__(
         self,
-        log: OffsetsLog,
+        log: StateLog,
         clock: Clock,
         offload: Offload,
         new_partition: Callable[[int, int], P],

@@ -1,9 +1,9 @@
-"""Writing to ``__consumer_offsets``: one batch an operation, and what its failure means."""
+"""Writing to a coordinator's own topic: one batch an operation."""
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from kavka.broker.groups.offsets_log import OffsetsLog
+from kavka.broker.coordination.state_log import StateLog
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.records.batch import (
     NO_PRODUCER_EPOCH,
@@ -25,40 +25,10 @@ class TransactionalProducer(NamedTuple):
     epoch: int
 
 
-_GONE: Final = {
-    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: ErrorCode.COORDINATOR_NOT_AVAILABLE,
-    ErrorCode.NOT_ENOUGH_REPLICAS: ErrorCode.COORDINATOR_NOT_AVAILABLE,
-    ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND: ErrorCode.COORDINATOR_NOT_AVAILABLE,
-    ErrorCode.NOT_LEADER_OR_FOLLOWER: ErrorCode.NOT_COORDINATOR,
-    ErrorCode.KAFKA_STORAGE_ERROR: ErrorCode.NOT_COORDINATOR,
-}
-_TOO_LARGE: Final = (
-    ErrorCode.MESSAGE_TOO_LARGE,
-    ErrorCode.RECORD_LIST_TOO_LARGE,
-    ErrorCode.INVALID_FETCH_SIZE,
-)
-
-
-def commit_error(code: ErrorCode) -> ErrorCode:
-    """What a client that commits or deletes offsets is told of a failed write."""
-    if code in _TOO_LARGE:
-        return ErrorCode.INVALID_COMMIT_OFFSET_SIZE
-    return _GONE.get(code, code)
-
-
-def group_error(code: ErrorCode) -> ErrorCode:
-    """What members are told when their group could not be written."""
-    if code in _TOO_LARGE:
-        return ErrorCode.UNKNOWN_SERVER_ERROR
-    if code is ErrorCode.REQUEST_TIMED_OUT:
-        return ErrorCode.REBALANCE_IN_PROGRESS
-    return _GONE.get(code, code)
-
-
 class Journal:
     """Appends records to the partitions of a coordinator's own topic."""
 
-    def __init__(self, log: OffsetsLog, clock: Clock, codec: int) -> None:
+    def __init__(self, log: StateLog, clock: Clock, codec: int) -> None:
         self._log = log
         self._clock = clock
         self._codec = codec

@@ -1,7 +1,7 @@
 """The partitions of a coordinator's own topic as the coordinator sees them.
 
 It only appends to the end, waits for replication, and reads a partition from its beginning when
-it becomes the leader. :class:`ReplicaOffsetsLog` does that with the broker's replicas; tests put
+it becomes the leader. :class:`ReplicaStateLog` does that with the broker's replicas; tests put
 a list in its place.
 """
 
@@ -22,7 +22,7 @@ class Slice(Protocol):
         """The bytes; may block on the disk, so it is called in a thread."""
 
 
-class OffsetsLog(Protocol):
+class StateLog(Protocol):
     """What the coordinator needs of the log."""
 
     def append(self, partition: int, batch: bytearray) -> int:
@@ -47,7 +47,7 @@ class OffsetsLog(Protocol):
         """
 
 
-class ReplicaOffsetsLog:
+class ReplicaStateLog:
     """The partitions of ``topic`` that this broker leads."""
 
     def __init__(self, replicas: "ReplicaManager", topic: str) -> None:
