@@ -467,6 +467,10 @@ _OWN_ROWS: Final[tuple[_Row, ...]] = (
 # fmt: on
 
 _SINCE: Final = {
+    "group.consumer.assignors": "4.0",
+    "group.consumer.heartbeat.interval.ms": "4.0",
+    "group.consumer.max.size": "4.0",
+    "group.consumer.session.timeout.ms": "4.0",
     "max.connection.creation.rate": "2.7",
     "log.message.timestamp.before.max.ms": "3.6",
     "log.message.timestamp.after.max.ms": "3.6",
