@@ -67,7 +67,7 @@ def pattern_path(pattern: Pattern) -> str:
 
 def can_be_a_node(name: str) -> bool:
     """Whether a resource of this name can have ACLs: names of nodes are less free than others."""
-    return name not in (".", "..") and "/" not in name and name.isprintable()
+    return name not in ("", ".", "..") and "/" not in name and name.isprintable()
 
 
 def encode_entries(entries: Iterable[Entry]) -> bytes:
