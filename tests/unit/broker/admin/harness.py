@@ -11,6 +11,7 @@ from kavka.broker.configs import Configs
 from kavka.broker.context import Broker
 from kavka.broker.dispatch import Dispatcher, offered_versions
 from kavka.broker.request import Pending
+from kavka.broker.security.logins import Logins
 from kavka.protocol import codec, headers
 from kavka.protocol.schema import Message
 from tests.unit.replication.harness import NODE, Harness
@@ -18,15 +19,19 @@ from tests.unit.replication.harness import NODE, Harness
 M = TypeVar("M", bound=Message)
 
 
+PROTOCOLS = {"SASL": "SASL_PLAINTEXT"}
+
+
 class Connection:
     """As much of a connection as handlers touch."""
 
     def __init__(self, listener: str) -> None:
-        self.endpoint = SimpleNamespace(name=listener)
+        self.endpoint = SimpleNamespace(name=listener, protocol=PROTOCOLS.get(listener, listener))
         self.client_id = ""
         self.client_id_bytes = b""
         self.client_host = "/127.0.0.1"
         self.principal = "User:ANONYMOUS"
+        self.by_token = False
 
     def set_client_id(self, raw: bytes) -> None:
         self.client_id_bytes = raw
@@ -64,14 +69,29 @@ class Admin:
         broker.configs = Configs(harness.config, NODE, harness.metadata, harness.configs)
         broker.offered_versions = offered_versions("latest")
         self.dispatcher = Dispatcher(broker)
+        broker.store = harness.store
+        broker.logins = Logins(broker, self.dispatcher)
+        broker.logins.follow(harness.configs)
+        await broker.logins.open_tokens()
+
+    async def stop(self) -> None:
+        await self.broker.logins.close_tokens()
+        await self.harness.stop()
 
     async def ask(
-        self, version: int, request: Message, response_class: type[M], listener: str = "PLAINTEXT"
+        self,
+        version: int,
+        request: Message,
+        response_class: type[M],
+        listener: str = "PLAINTEXT",
+        principal: str = "User:ANONYMOUS",
+        by_token: bool = False,
     ) -> M:
         """Send a request and decode its answer; every byte of the answer must be used."""
         key = request.API_KEY
         frame = headers.encode_request(key, version, 7, "me", request)[4:]
         connection: Any = Connection(listener)
+        connection.principal, connection.by_token = principal, by_token
         answer = self.dispatcher.serve(connection, memoryview(bytearray(frame)))
         if isinstance(answer, Pending):
             if not answer.done:
@@ -96,6 +116,6 @@ def run(admin: Admin, scenario: Callable[[], Coroutine[Any, Any, None]], *others
         try:
             await scenario()
         finally:
-            await admin.harness.stop()
+            await admin.stop()
 
     asyncio.run(whole())

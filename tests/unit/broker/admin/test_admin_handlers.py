@@ -38,18 +38,6 @@ from kavka.protocol.messages import (
     k37_create_partitions as k37,
 )
 from kavka.protocol.messages import (
-    k38_create_delegation_token as k38,
-)
-from kavka.protocol.messages import (
-    k39_renew_delegation_token as k39,
-)
-from kavka.protocol.messages import (
-    k40_expire_delegation_token as k40,
-)
-from kavka.protocol.messages import (
-    k41_describe_delegation_token as k41,
-)
-from kavka.protocol.messages import (
     k43_elect_leaders as k43,
 )
 from kavka.protocol.messages import (
@@ -534,28 +522,5 @@ def test_acls_need_an_authorizer(tmp_path: Path) -> None:
                 k31.DeleteAclsResponse,
             )
             assert [each.error_code for each in deleted.filter_results] == [54]
-
-    run(admin, scenario)
-
-
-@pytest.mark.parametrize(
-    ("request_class", "response_class"),
-    [
-        (k38.CreateDelegationTokenRequest, k38.CreateDelegationTokenResponse),
-        (k39.RenewDelegationTokenRequest, k39.RenewDelegationTokenResponse),
-        (k40.ExpireDelegationTokenRequest, k40.ExpireDelegationTokenResponse),
-        (k41.DescribeDelegationTokenRequest, k41.DescribeDelegationTokenResponse),
-    ],
-)
-def test_there_are_no_delegation_tokens(
-    tmp_path: Path, request_class: Any, response_class: Any
-) -> None:
-    admin = Admin(tmp_path)
-
-    async def scenario() -> None:
-        low, high = admin.broker.offered_versions[request_class.API_KEY]
-        for version in range(low, high + 1):
-            answer = await admin.ask(version, request_class(), response_class)
-            assert answer.error_code == ErrorCode.DELEGATION_TOKEN_AUTH_DISABLED
 
     run(admin, scenario)
