@@ -2,15 +2,14 @@
 
 Owned by the event loop. It turns the controller's LeaderAndIsr and StopReplica into partitions
 that lead, follow or go away, tells subscribers (the coordinators) when leadership of a topic's
-partitions comes and goes, and wakes whoever waits for a partition to progress. Followers are put
-out of the in-sync set, and taken in again, by the rules of :mod:`kavka.replication.partition`.
+partitions comes and goes, and wakes whoever waits for a partition to progress. In a cluster it has
+fetchers for the partitions it follows, and keeps the in-sync sets of those it leads.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kavka.config.topic import TopicConfig
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -29,11 +28,11 @@ from kavka.protocol.messages.k05_stop_replica import (
 from kavka.protocol.records.batch import BatchHeader, read_header
 from kavka.protocol.topics import TopicPartition
 from kavka.replication.client import BrokerAddress
+from kavka.replication.in_sync import InSyncSets
 from kavka.replication.partition import (
     ACKS_ALL,
     DEFAULT_LAG_MAX,
     NO_EPOCH,
-    IsrChange,
     Partition,
 )
 from kavka.replication.waiting import Waiter, WaitingRoom
@@ -45,12 +44,10 @@ from kavka.storage.manager import LogManager
 
 if TYPE_CHECKING:
     from kavka.replication.fetching.manager import FetcherManager
-    from kavka.replication.isr_changes import IsrOutcome, IsrWriter
+    from kavka.replication.isr_changes import IsrWriter
     from kavka.replication.throttling import ReplicationThrottle
 
 log = logging.getLogger("kavka.replication")
-
-REFUSED_PAUSE: Final = 1.0  # seconds until the next try after a change of an ISR was refused
 
 
 class KnownTopics(Protocol):
@@ -98,25 +95,26 @@ class ReplicaManager:
         self._out_of_reach: set[tuple[str, int]] = set()  # their directory was offline at start
         self._subscribers: dict[str, list[tuple[OnElected, OnResigned]]] = {}
         self._fetchers = fetchers
-        self._isr_writer = isr_writer
-        self._isr_writes: dict[Partition, asyncio.Future[IsrOutcome]] = {}
         self._lag_max = lag_max
-        self._timer: asyncio.TimerHandle | None = None
+        self._in_sync: InSyncSets | None = None
+        if isr_writer is not None:
+            self._in_sync = InSyncSets(
+                node_id, isr_writer, metadata.is_alive, waiting.notify, lag_max
+            )
         if fetchers is not None:
             fetchers.attach(self)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch whether followers keep up, as leaders in a cluster do."""
-        self._timer = loop.call_later(self._lag_max / 2, self._watch_followers, loop)
+        if self._in_sync is not None:
+            self._in_sync.watch(self, loop)
 
     def stop(self) -> None:
         """Follow nobody any more and change no in-sync set."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._in_sync is not None:
+            self._in_sync.stop()
         if self._fetchers is not None:
             self._fetchers.close()
-        for write in self._isr_writes.values():
-            write.cancel()
 
     # -- finding ----------------------------------------------------------------------------
 
@@ -309,9 +307,8 @@ class ReplicaManager:
         """End what was under way for a partition in the epoch that is over."""
         if self._fetchers is not None:
             self._fetchers.unfollow(partition.topic_partition)
-        write = self._isr_writes.pop(partition, None)
-        if write is not None:
-            write.cancel()
+        if self._in_sync is not None:
+            self._in_sync.forget(partition)
 
     def stop_replica(self, request: StopReplicaRequest) -> StopReplicaResponse:
         """Let go of partitions; with ``delete_partition`` their logs are deleted too."""
@@ -389,13 +386,8 @@ class ReplicaManager:
         """
         if partition.follower_fetched(broker_id, offset, log_start_offset):
             self.waiting.notify(partition)
-        if (
-            broker_id not in partition.in_sync_replicas
-            and partition.wants_in_sync(broker_id)
-            and self._isr_writer is not None
-            and self._metadata.is_alive(broker_id)
-        ):
-            self._write_isr(partition, partition.expand(broker_id))
+        if broker_id not in partition.in_sync_replicas and self._in_sync is not None:
+            self._in_sync.consider(partition, broker_id)
 
     def follower_progressed(self, partition: Partition, size: int) -> None:
         """What a leader sent has been taken in: ``size`` bytes, or only how far it may be read."""
@@ -406,52 +398,6 @@ class ReplicaManager:
         """Have all that is in a partition's log brought to disk; call back when it is, or when
         the log is offline because it cannot be."""
         self._logs.flusher.request(partition.log, callback)
-
-    def _watch_followers(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self._lag_max / 2, self._watch_followers, loop)
-        for partition in self:
-            if not partition.remotes or partition.log.offline is not None:
-                continue
-            change = partition.shrink()
-            if change is not None and self._isr_writer is not None:
-                self._write_isr(partition, change)
-            # Replicas that had nearly caught up, and then did not, no longer hold it back.
-            if partition.advance_high_watermark():
-                self.waiting.notify(partition)
-
-    def _write_isr(self, partition: Partition, change: IsrChange) -> None:
-        assert self._isr_writer is not None
-        log.info(
-            "In-sync replicas are to change partition=%s leader_epoch=%d from=%s to=%s",
-            partition.topic_partition,
-            change.leader_epoch,
-            partition.in_sync_replicas,
-            list(change.isr),
-        )
-        write = self._isr_writer.write(partition.topic_partition, self.node_id, change)
-        self._isr_writes[partition] = write
-        write.add_done_callback(partial(self._isr_answered, partition, change))
-
-    def _isr_answered(
-        self, partition: Partition, change: IsrChange, write: "asyncio.Future[IsrOutcome]"
-    ) -> None:
-        if self._isr_writes.get(partition) is not write or write.cancelled():
-            return
-        del self._isr_writes[partition]
-        outcome = write.result()
-        if outcome.partition_epoch is not None:
-            partition.isr_written(change, outcome.partition_epoch)
-        else:
-            partition.isr_refused(change, outcome.found, REFUSED_PAUSE)
-            log.info(
-                "In-sync replicas not changed: the partition's state is another one "
-                "partition=%s leader_epoch=%d found=%s",
-                partition.topic_partition,
-                change.leader_epoch,
-                outcome.found,
-            )
-        partition.advance_high_watermark()
-        self.waiting.notify(partition)  # who waits counts them again
 
     # -- coordinators -----------------------------------------------------------------------
 

@@ -234,7 +234,9 @@ def test_too_few_in_sync_is_said_before_and_nothing_is_written() -> None:
     cluster = Cluster(min_insync_replicas="3")
     assert cluster.produce(b"a") is ErrorCode.NONE
     cluster.nodes[3].kill(power=False)
-    cluster.wait(lambda: cluster.isr() == {1, 2})
+    partition = cluster.nodes[1].partition(TP)
+    assert partition is not None
+    cluster.wait(lambda: partition.in_sync_replicas == [1, 2])
     end = cluster.log(1).log_end_offset
     assert cluster.produce(b"b") is ErrorCode.NOT_ENOUGH_REPLICAS
     assert cluster.log(1).log_end_offset == end
