@@ -38,7 +38,7 @@ from tests.unit.broker.security.acl import store_scenarios as scenarios
 from tests.unit.broker.security.acl.store_scenarios import Member as Keeper
 from tests.wire import WireClient
 
-pytestmark = needs_zookeeper
+pytestmark = [pytest.mark.cluster, needs_zookeeper]
 
 PREFIXED = ("--resource-pattern-type", "prefixed")
 
@@ -144,7 +144,6 @@ def wait_until_described(members: Sequence[Member], topic: str, *, described: bo
         )
 
 
-@pytest.mark.cluster
 @pytest.mark.java
 def test_brokers_obey_what_old_tools_write_and_old_tools_read_what_brokers_write(
     zookeeper: ZooKeeper, tmp_path: Path
