@@ -18,7 +18,7 @@ FRAME_BYTES_MIN: Final = 8
 FRAME_BYTES_MAX_BEFORE_AUTHENTICATION: Final = 512 * KIB
 """Largest frame before a SASL listener knows its peer (Kafka's sasl.server.max.receive.size)."""
 
-RECEIVE_BUFFER_BYTES: Final = 64 * KIB
+RECEIVE_BUFFER_BYTES: Final = 256 * KIB
 """The receive buffer all connections share; a larger frame gets a buffer of its own."""
 
 STRING_BYTES_MAX: Final = 32767

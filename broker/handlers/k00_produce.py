@@ -11,7 +11,7 @@ Appends take effect in the order in which requests arrive. What has to be conver
 no further request meanwhile. An answer waits where ``acks`` or ``flush.messages`` ask for it.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from kavka.broker.authorization import (
@@ -34,6 +34,7 @@ from kavka.protocol.messages.k00_produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
+from kavka.protocol.records.batch import BatchHeader
 from kavka.protocol.records.validate import (
     AppendRules,
     ValidatedAppend,
@@ -72,10 +73,15 @@ def handle_raw(broker: "Broker", request: "Request") -> bytes | ProduceResponse 
             partition = broker.replicas.partition(topic, asked.partition)
             if topic not in INTERNAL_TOPICS and partition.is_leader:
                 now_ms = broker.clock.wall_ms()
-                rules = partition.append_rules
-                validated = validate(asked.records, rules, now_ms, request.version)
-                if validated.batches:
-                    return _append_single(broker, request, asked, partition, validated)
+                rules, records = partition.append_rules, asked.records
+                header = rules.ordinary(records, now_ms, request.version)
+                batches: Sequence[tuple[BatchHeader, memoryview]]
+                if header is not None:
+                    batches = ((header, records),)
+                else:
+                    batches = validate(records, rules, now_ms, request.version).batches
+                if batches:
+                    return _append_single(broker, request, asked, partition, batches)
         except (KafkaError, UnicodeDecodeError):
             pass  # nothing has been done yet: the general way finds it again and tells it
     body = codec.decode(ProduceRequest, request.body, request.version)
@@ -87,11 +93,11 @@ def _append_single(
     request: "Request",
     asked: single.SingleProduce,
     partition: Partition,
-    validated: ValidatedAppend,
+    batches: Sequence[tuple[BatchHeader, memoryview]],
 ) -> bytes | ProduceResponse | Pending | None:
     acks = asked.acks
     try:
-        info = broker.replicas.append(partition, validated.batches, acks)
+        info = broker.replicas.append(partition, batches, acks)
     except KafkaError as error:
         return _single_general(broker, request, asked, partition, error=error)
     end_offset = info.last_offset + 1

@@ -69,7 +69,7 @@ def _parse_classic(body: memoryview) -> SingleProduce | None:
     if partitions != 1 or size < 0 or start + size != len(body):
         return None
     topic = body[_HEAD.size : at].tobytes()
-    return SingleProduce(acks, timeout_ms, topic, index, body[start:])
+    return tuple.__new__(SingleProduce, (acks, timeout_ms, topic, index, body[start:]))
 
 
 def _parse_flexible(body: memoryview) -> SingleProduce | None:
@@ -95,7 +95,7 @@ def _parse_flexible(body: memoryview) -> SingleProduce | None:
     if size == 0 or body[end:].tobytes() != b"\0\0\0":
         return None
     topic = body[_FLEXIBLE_HEAD.size : at].tobytes()
-    return SingleProduce(acks, timeout_ms, topic, index, body[start:end])
+    return tuple.__new__(SingleProduce, (acks, timeout_ms, topic, index, body[start:end]))
 
 
 def answer(

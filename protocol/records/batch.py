@@ -152,6 +152,10 @@ class Record(NamedTuple):
     headers: tuple[Header, ...] = ()
 
 
+header_fields: Final = _HEADER.unpack_from
+"""The fields of a :class:`BatchHeader` as a bare tuple, from 61 bytes that must be there."""
+
+
 def read_header(buf: Buffer, pos: int = 0) -> BatchHeader:
     """Read the header at ``pos``; the caller has seen that the magic there is 2.
 

@@ -35,6 +35,7 @@ from kavka.protocol.records.batch import (
     NO_TIMESTAMP,
     TIMESTAMP_TYPE_MASK,
     BatchHeader,
+    header_fields,
     iter_batches,
     long_varint,
     read_header,
@@ -53,6 +54,7 @@ INLINE_WALK_BYTES: Final = 32 * 1024
 INLINE_WALK_RECORDS: Final = 200  # some 0.2 ms of walking; what takes longer leaves the event loop
 MAX_RECORD_ERRORS: Final = 100  # of one batch in one response; a million would help nobody
 
+_NOT_FOR_CLIENTS: Final = CONTROL_MASK | TIMESTAMP_TYPE_MASK
 _FIRST_MAGIC_2_VERSION: Final = 3  # of Produce: exactly one record batch, of format 2
 _FIRST_ZSTD_VERSION: Final = 7
 _FIRST_INVALID_RECORD_VERSION: Final = 8
@@ -83,6 +85,7 @@ class AppendRules:
 
     __slots__ = (
         "_looks_at_records",
+        "_settled_by_header",
         "after_max_ms",
         "before_max_ms",
         "codec",
@@ -116,6 +119,9 @@ class AppendRules:
         self._looks_at_records = compacted or (
             timestamp_type == CREATE_TIME and before_max_ms < UNBOUNDED
         )
+        self._settled_by_header = (
+            not self._looks_at_records and codec is None and timestamp_type == CREATE_TIME
+        )
 
     @classmethod
     def of(cls, config: "TopicConfig") -> "AppendRules":
@@ -130,6 +136,38 @@ class AppendRules:
             after_max_ms=config.message_timestamp_after_max_ms,
             codec=codec_of_setting(config.compression_type),
         )
+
+    def ordinary(self, data: memoryview, now_ms: int, produce_version: int) -> BatchHeader | None:
+        """The header of a record batch that keeps all rules as it is, which most do.
+
+        None means only that :func:`validate` has to look more closely.
+        """
+        size = len(data)
+        if size < HEADER_SIZE or not self._settled_by_header:
+            return None
+        fields = header_fields(data)
+        # fmt: off
+        (base_offset, length, _, magic, crc, attributes, last_offset_delta, _, max_timestamp,
+         producer_id, _, base_sequence, count) = fields
+        # fmt: on
+        codec = attributes & CODEC_MASK
+        if (
+            magic != 2
+            or length != size - LOG_OVERHEAD
+            or base_offset != 0
+            or size > self.max_message_bytes
+            or count <= 0
+            or count != last_offset_delta + 1
+            or attributes & _NOT_FOR_CLIENTS
+            or codec > ZSTD
+            or (codec == ZSTD and produce_version < _FIRST_ZSTD_VERSION)
+            or (producer_id >= 0 and base_sequence < 0)
+            or count * MIN_RECORD_SIZE > (self.decompressed_limit if codec else size - HEADER_SIZE)
+            or max_timestamp - now_ms > self.after_max_ms
+            or crc32c(data[CRC_START:]) != crc
+        ):
+            return None
+        return tuple.__new__(BatchHeader, fields)
 
     def must_look_at_records(self, header: BatchHeader, now_ms: int) -> bool:
         """Whether the header alone cannot settle that the batch keeps the rules."""
@@ -339,6 +377,16 @@ def validate(
     MESSAGE_TOO_LARGE, INVALID_TIMESTAMP or UNSUPPORTED_COMPRESSION_TYPE; as
     :class:`RecordsRejected` where single records are to blame.
     """
+    ordinary = rules.ordinary(data, now_ms, produce_version)
+    if ordinary is not None:
+        return ValidatedAppend([(ordinary, data)])
+    return validate_closely(data, rules, now_ms, produce_version)
+
+
+def validate_closely(
+    data: memoryview, rules: AppendRules, now_ms: int, produce_version: int
+) -> ValidatedAppend:
+    """:meth:`AppendRules.ordinary` for everything, and with the reasons."""
     try:
         if len(data) >= HEADER_SIZE and data[MAGIC_OFFSET] == 2:
             header = read_header(data)

@@ -20,6 +20,7 @@ from kavka.protocol.records.validate import (
     ValidatedAppend,
     check_records,
     validate,
+    validate_closely,
 )
 
 NOW = 1_500_000_000_000
@@ -449,3 +450,47 @@ def test_mutated_requests_raise_nothing_but_kafka_errors(
     except KafkaError as error:
         if version < 8:
             assert error.code is not ErrorCode.INVALID_RECORD
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.sampled_from(CODECS),
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), max_size=3),
+    st.booleans(),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "max_message_bytes": st.just(80),
+            "compacted": st.just(True),
+            "timestamp_type": st.just(b.LOG_APPEND_TIME),
+            "before_max_ms": st.just(1),
+            "after_max_ms": st.sampled_from([0, 1, 2]),
+            "codec": st.sampled_from(CODECS),
+        },
+    ),
+    st.integers(3, 9),
+)
+def test_what_the_quick_look_lets_through_the_close_one_does_too(
+    codec: int, changes: list[tuple[int, int]], seal: bool, settings: dict[str, Any], version: int
+) -> None:
+    data = one(codec=codec)
+    for at, value in changes:
+        data[at] = value
+    if seal:
+        reseal(data)
+    before = bytes(data)
+    topic = rules(**settings)
+    header = topic.ordinary(memoryview(data), NOW, version)
+    if header is not None:
+        (closely,) = validate_closely(memoryview(data), topic, NOW, version).batches
+        assert closely == (header, memoryview(data))
+        assert bytes(data) == before
+        assert type(closely[0]) is type(header)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("producer", [{}, {"producer_id": 1, "producer_epoch": 0}])
+def test_the_quick_look_settles_the_ordinary_batch(codec: int, producer: dict[str, int]) -> None:
+    fields = {**producer, **({"base_sequence": 0} if producer else {})}
+    data = one(codec=codec, **fields)
+    assert rules().ordinary(memoryview(data), NOW, 8) == read_header(data)
