@@ -533,6 +533,7 @@ class LogManager:
 
     def _truncated(self, truncated: LogState, deletions: list[SegmentDeletion]) -> None:
         self.remove_segments(deletions)
+        self.mover.on_truncated(truncated)
         self._checkpoint(
             self._homes[truncated.topic_partition], (RECOVERY_POINTS, LOG_START_OFFSETS)
         )

@@ -38,7 +38,7 @@ _RATE: Final = "replica.alter.log.dirs.io.max.bytes.per.second"
 class Move:
     """One partition on its way."""
 
-    __slots__ = ("current", "future", "target", "task", "topic_partition")
+    __slots__ = ("current", "cut_to", "future", "target", "task", "topic_partition")
 
     def __init__(self, current: Log, future: Log, target: LogDirectory) -> None:
         self.topic_partition = current.topic_partition
@@ -46,6 +46,8 @@ class Move:
         self.future = future
         self.target = target
         self.task: asyncio.Task[None] | None = None
+        self.cut_to: int | None = None
+        """Where the current log was cut since the copy was last brought into line with it."""
 
     @property
     def lag(self) -> int:
@@ -102,6 +104,13 @@ class Mover:
             self._drop(move)
             log.info("Move called off partition=%s", topic_partition)
 
+    def on_truncated(self, truncated: LogState) -> None:
+        """A log was cut: what was copied from there on may not be what stands there soon."""
+        move = self._moves.get(truncated.topic_partition)
+        if move is not None and move.current is truncated:
+            end = truncated.log_end_offset
+            move.cut_to = end if move.cut_to is None else min(move.cut_to, end)
+
     async def stop(self) -> None:
         """Call off all moves."""
         tasks = [move.task for move in self if move.task is not None]
@@ -130,14 +139,15 @@ class Mover:
 
     async def _copy(self, move: Move) -> None:
         loop = asyncio.get_running_loop()
-        current, future = move.current, move.future
+        future = move.future
         began, copied = self._clock.monotonic(), 0
         synced = -1  # bytes copied when they were last synced
         syncs = 0
         while True:
             self._require_online(move)
-            if future.log_end_offset > current.log_end_offset:
-                future.truncate_to(current.log_end_offset)
+            if move.cut_to is not None:
+                future.truncate_to(move.cut_to)
+                move.cut_to = None
             pieces = self._next_pieces(move)
             if sum(size for _, _, size in pieces) <= NEARLY:
                 if syncs and (copied - synced <= NEARLY or syncs == SYNCS):
@@ -151,8 +161,8 @@ class Mover:
                 continue
             for data in await loop.run_in_executor(None, self._read, pieces):
                 self._require_online(move)
-                if future.log_end_offset >= current.log_end_offset:
-                    break  # cut meanwhile
+                if move.cut_to is not None:
+                    break  # what was read may be gone
                 future.append_as_follower(memoryview(data))
                 copied += len(data)
             due = began + copied / self._config.get_int(_RATE)

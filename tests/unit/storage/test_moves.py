@@ -291,3 +291,29 @@ def test_a_disk_that_fails_on_the_way_leaves_it_where_it_was(tmp_path: Path) -> 
         fill(log, 1)
 
     run(tmp_path, test)
+
+
+def test_what_is_cut_and_written_anew_meanwhile_is_not_copied_as_it_was(tmp_path: Path) -> None:
+    """A follower may be moved, and its leader replaced: then its last records go, and others come
+    in their place."""
+
+    async def test(world: World) -> None:
+        log = world.log(segment_bytes="200000")
+        fill(log, 3000)
+        world.move(1)
+        [move] = world.manager.mover
+        await until(lambda: move.future.log_end_offset > 500)
+        copied = move.future.log_end_offset
+        log.high_watermark = 0
+        log.truncate_to(400)
+        while log.log_end_offset < copied + 200:
+            append(log, f"{log.log_end_offset:06d}" + "y" * 1000)
+        log.advance_high_watermark(log.log_end_offset)
+        await settled(world)
+        new = world.now()
+        assert new is not log
+        values = read_values(new)
+        assert list(values) == list(range(new.log_end_offset))
+        assert {value[-1:] for offset, value in values.items() if offset >= 400} == {"y"}
+
+    run(tmp_path, test)
