@@ -12,6 +12,7 @@ from kavka.config.broker import BrokerConfig
 from kavka.config.dynamic import validate
 from kavka.config.option import ConfigError
 from kavka.storage.clock import ManualClock
+from tests.broker_process import free_port
 
 from .conftest import Command, FakeService, HandTurnedLoop, answer, frame
 
@@ -76,13 +77,6 @@ def world() -> Iterator[World]:
     made = World({"listeners": "A://127.0.0.1:0"}).start()
     yield made
     made.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def refuses(address: tuple[str, int]) -> bool:
