@@ -44,6 +44,14 @@ DENIED_BY_RESOURCE: Final = {
 }
 """What a client is told that may not do something to a resource of this kind."""
 
+DENIED_IN_WORDS: Final = {
+    ErrorCode.TOPIC_AUTHORIZATION_FAILED: "Topic authorization failed.",
+    ErrorCode.GROUP_AUTHORIZATION_FAILED: "Group authorization failed.",
+    ErrorCode.CLUSTER_AUTHORIZATION_FAILED: "Cluster authorization failed.",
+    ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Transactional Id authorization failed.",
+}
+"""The same in Kafka's words, where an answer has a place for them."""
+
 _O = Operation
 _SUPPORTED: Final = {
     Resource.TOPIC: (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kavka.broker.authorization import (
     DENIED_BY_RESOURCE,
+    DENIED_IN_WORDS,
     Operation,
     Resource,
     denied_among,
@@ -48,11 +49,12 @@ async def handle(
     else:
         resource = _RESOURCES[body.key_type]
         denied = denied_among(broker, request, Operation.DESCRIBE, resource, keys)
+        refusal = DENIED_BY_RESOURCE[resource]
         count = None
         if len(denied) < len(set(keys)):
             count = await internal_topics.partition_count(broker, topic)
         found = [
-            _error(key, DENIED_BY_RESOURCE[resource], "The client may not describe it.")
+            _error(key, refusal, DENIED_IN_WORDS[refusal])
             if key in denied
             else _find(broker, request.listener, topic, count, key)
             for key in keys

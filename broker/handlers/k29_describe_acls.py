@@ -6,7 +6,7 @@ Without an authorizer there are none, which is an error of its own.
 
 from typing import TYPE_CHECKING, Final
 
-from kavka.broker.authorization import Operation, require_cluster
+from kavka.broker.authorization import DENIED_IN_WORDS, Operation, require_cluster
 from kavka.broker.security.acl.wire import NO_AUTHORIZER, filter_from
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k29_describe_acls import (
@@ -55,4 +55,4 @@ def handle(broker: "Broker", request: "Request", body: DescribeAclsRequest) -> D
 
 
 def error_response(code: ErrorCode, body: DescribeAclsRequest) -> DescribeAclsResponse:
-    return DescribeAclsResponse(error_code=code)
+    return DescribeAclsResponse(error_code=code, error_message=DENIED_IN_WORDS.get(code))

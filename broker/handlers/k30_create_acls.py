@@ -7,7 +7,7 @@ This broker obeys an ACL when the answer comes, the others as soon as they hear 
 from typing import TYPE_CHECKING, Final
 
 from kavka.broker.audit import audit, audit_each
-from kavka.broker.authorization import Operation, require_cluster
+from kavka.broker.authorization import DENIED_IN_WORDS, Operation, require_cluster
 from kavka.broker.security.acl.wire import NO_AUTHORIZER, binding_from, description
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k30_create_acls import (
@@ -65,4 +65,4 @@ def _all(code: ErrorCode, message: str | None, body: CreateAclsRequest) -> Creat
 
 
 def error_response(code: ErrorCode, body: CreateAclsRequest) -> CreateAclsResponse:
-    return _all(code, None, body)
+    return _all(code, DENIED_IN_WORDS.get(code), body)

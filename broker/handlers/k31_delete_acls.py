@@ -7,7 +7,7 @@ An ACL that several filters select is listed for the first of them.
 from typing import TYPE_CHECKING, Final
 
 from kavka.broker.audit import audit, audit_each
-from kavka.broker.authorization import Operation, require_cluster
+from kavka.broker.authorization import DENIED_IN_WORDS, Operation, require_cluster
 from kavka.broker.security.acl.nodes import can_be_a_node
 from kavka.broker.security.acl.wire import NO_AUTHORIZER, description, filter_from
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -104,4 +104,4 @@ def _all(code: ErrorCode, message: str | None, body: DeleteAclsRequest) -> Delet
 
 
 def error_response(code: ErrorCode, body: DeleteAclsRequest) -> DeleteAclsResponse:
-    return _all(code, None, body)
+    return _all(code, DENIED_IN_WORDS.get(code), body)

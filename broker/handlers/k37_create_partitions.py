@@ -61,7 +61,7 @@ async def handle(
             result.error_message = "Duplicate topic in request."
         elif name in denied:
             result.error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
-            result.error_message = "Authorization failed."
+            result.error_message = "The topic authorization is failed."
         else:
             error = outcomes[name]
             if error is not None:

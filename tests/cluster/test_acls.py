@@ -1,7 +1,6 @@
 """ACLs in a real ZooKeeper: the store's scenarios, and brokers that share them with old tools."""
 
 import asyncio
-import os
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +16,6 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from kavka.broker.cli.zookeeper import java_command
 from kavka.broker.security.acl import store as subject
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k03_metadata import (
@@ -31,6 +29,7 @@ from kavka.replication.store.zookeeper import ZooKeeperStore
 from kavka.storage.clock import SystemClock
 from tests.broker_process import wait_for
 from tests.cluster.kafka_cluster import Cluster, Member
+from tests.cluster.kafka_process import with_installed_zookeeper
 from tests.cluster.zookeeper import ZooKeeper, needs_zookeeper
 from tests.java import command
 from tests.secured import ADMIN, log_in, settings
@@ -108,20 +107,14 @@ def test_old_announcements_are_removed(zookeeper: ZooKeeper) -> None:
 
 
 def acls_tool(release: str, connect: str, *arguments: str) -> str:
-    """The stock tool as it was used then: it writes to ZooKeeper itself.
-
-    With the installed ZooKeeper's client, because the one that the release came with cannot read
-    how newer Javas write an address (ZOOKEEPER-3779).
-    """
+    """The stock tool as it was used then: it writes to ZooKeeper itself."""
     tool = command(
         *(release, "kafka.admin.AclCommand", "--authorizer-properties"),
         *(f"zookeeper.connect={connect}", *arguments),
     )
-    server = java_command(os.environ)
-    newer_client = server[server.index("-cp") + 1]
-    at = tool.index("-cp") + 1
-    tool[at] = f"{newer_client}:{tool[at]}"
-    done = subprocess.run(tool, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(
+        with_installed_zookeeper(tool), capture_output=True, text=True, timeout=90
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -44,6 +44,12 @@ from tests.wire import WireClient, fetch_request, produce_request
 OFFERED = offered_versions("latest")
 ALLOW, DENY = 3, 2
 LITERAL, PREFIXED = 3, 4
+EYES: Sequence[Right] = (
+    (Resource.TOPIC, "*", Operation.DESCRIBE),
+    (Resource.GROUP, "*", Operation.DESCRIBE),
+    (Resource.TRANSACTIONAL_ID, "*", Operation.DESCRIBE),
+    (Resource.CLUSTER, CLUSTER_NAME, Operation.DESCRIBE),
+)
 USERS = (ADMIN, "nobody", "describer", "worker")
 
 
@@ -59,16 +65,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     with running_broker(data, how) as process:
         with client(process, "admin") as admin:
             create_topics(admin, TOPIC)
-            give(
-                admin,
-                "describer",
-                [
-                    (Resource.TOPIC, "*", Operation.DESCRIBE),
-                    (Resource.GROUP, "*", Operation.DESCRIBE),
-                    (Resource.TRANSACTIONAL_ID, "*", Operation.DESCRIBE),
-                    (Resource.CLUSTER, CLUSTER_NAME, Operation.DESCRIBE),
-                ],
-            )
+            give(admin, "describer", EYES)
         yield process
 
 
@@ -95,7 +92,7 @@ def users(broker: BrokerProcess) -> Iterator[Users]:
 def create_topics(admin: WireClient, *names: str) -> None:
     topics = [k19.CreatableTopic(name=n, num_partitions=1, replication_factor=1) for n in names]
     request = k19.CreateTopicsRequest(topics=topics, timeout_ms=10_000)
-    answer = admin.ask(request, k19.CreateTopicsResponse, 7)
+    answer = admin.ask(request, k19.CreateTopicsResponse, 3)
     assert {topic.error_code for topic in answer.topics} <= {0, 36}
 
 
@@ -106,6 +103,7 @@ def give(
     *,
     permission: int = ALLOW,
     pattern: int = LITERAL,
+    version: int = 3,
 ) -> None:
     creations = [
         k30.AclCreation(
@@ -120,11 +118,11 @@ def give(
         for resource, name, operation in rights
     ]
     request = k30.CreateAclsRequest(creations=creations)
-    answer = admin.ask(request, k30.CreateAclsResponse, 3)
+    answer = admin.ask(request, k30.CreateAclsResponse, version)
     assert [result.error_code for result in answer.results] == [0] * len(rights)
 
 
-def take_everything(admin: WireClient, user: str) -> None:
+def take_everything(admin: WireClient, user: str, version: int = 3) -> None:
     wanted = k31.DeleteAclsFilter(
         resource_type_filter=1,
         resource_name_filter=None,
@@ -134,7 +132,7 @@ def take_everything(admin: WireClient, user: str) -> None:
         operation=1,
         permission_type=1,
     )
-    answer = admin.ask(k31.DeleteAclsRequest(filters=[wanted]), k31.DeleteAclsResponse, 3)
+    answer = admin.ask(k31.DeleteAclsRequest(filters=[wanted]), k31.DeleteAclsResponse, version)
     assert [result.error_code for result in answer.filter_results] == [0]
 
 
