@@ -18,6 +18,7 @@ from kavka.replication.store.base import StoreError
 from kavka.replication.znodes import Registration
 
 if TYPE_CHECKING:
+    from kavka.broker.admission import Admission
     from kavka.broker.context import Broker
     from kavka.broker.network import Network, Rebinding
     from kavka.config.broker import BrokerConfig
@@ -41,6 +42,11 @@ class ListenerControl:
         self.advertised: list[Endpoint] = []  # what clients are told of that
         self._look()
         network.on_addresses = self._addresses_changed
+
+    @property
+    def admission(self) -> "Admission":
+        """Counts connections, and those that were refused."""
+        return self._network.admission
 
     def registration(self) -> Registration:
         """What is to stand in the metadata store as long as this broker lives.

@@ -247,8 +247,11 @@ class Network:
 
     # -- while it runs --------------------------------------------------------------------
 
-    def rebind(self, changed: "BrokerConfig", *, trial: bool = False) -> Rebinding:
-        """Take the addresses that these settings ask for and that are not had yet.
+    def rebind(
+        self, changed: "BrokerConfig", *, trial: bool = False, partial: bool = False
+    ) -> Rebinding:
+        """Take the addresses that these settings ask for and that are not had yet; ``partial``:
+        those that can be had, while brokers and somebody else are served.
 
         Must be followed by the settings coming into force, unless it is a ``trial``, and then by
         ``abandon`` of the result. Raises ListenError, UnsupportedProtocol and ConfigError;
@@ -263,13 +266,24 @@ class Network:
         ]
         staying = self._listeners.keys() - {listener.name for listener in closing}
         rebinding = Rebinding(wanted, closing, trial)
-        try:
-            for endpoint in wanted:
-                if endpoint.name not in staying:
-                    rebinding.open(self._listener(endpoint))
-        except CANNOT_LISTEN:
+        failure: Exception | None = None
+        for endpoint in wanted:
+            if endpoint.name in staying:
+                continue
+            try:
+                rebinding.open(self._listener(endpoint))
+            except CANNOT_LISTEN as error:
+                vital = not changed.embedded and endpoint.name == changed.inter_broker_listener
+                if not partial or vital:
+                    rebinding.abandon()
+                    raise
+                # Who can still connect can put it right; nobody can in the store of a broker
+                # that does not start.
+                log.error("a listener stays closed: %s", error)
+                failure = error
+        if failure is not None and not staying and not rebinding.opened:
             rebinding.abandon()
-            raise
+            raise failure
         self._rebinding = rebinding
         return rebinding
 
@@ -282,7 +296,7 @@ class Network:
             if prepared is not None:
                 prepared.abandon()
             try:
-                prepared = self.rebind(self._config)
+                prepared = self.rebind(self._config, partial=not self._listening)
             except CANNOT_LISTEN as error:
                 if not self._listening:
                     raise  # the broker is starting, and cannot

@@ -227,7 +227,20 @@ def test_settings_of_before_the_start_hold_from_the_start() -> None:
     world.close()
 
 
-def test_a_start_fails_with_settings_of_before_that_cannot_be_had() -> None:
+def test_a_start_leaves_out_what_cannot_be_had_but_not_everything(lines) -> None:
+    world = World({"listeners": "A://127.0.0.1:0"})
+    world.network.bind()
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        taken = foreign.getsockname()[1]
+        world.set(listeners=f"B://127.0.0.1:{taken},PLAINTEXT://127.0.0.1:0")
+        world.network.listen()
+        assert f"a listener stays closed: Port {taken}" in "".join(lines())
+        assert [endpoint.name for endpoint in world.network.advertised()] == ["PLAINTEXT"]
+        assert world.works(world.connect(world.address("PLAINTEXT")))
+    world.close()
+
+
+def test_a_start_fails_when_none_of_the_listeners_of_before_can_be_had() -> None:
     world = World({"listeners": "A://127.0.0.1:0"})
     world.network.bind()
     with socket.create_server(("127.0.0.1", 0)) as foreign, pytest.raises(ListenError):
