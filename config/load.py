@@ -140,6 +140,12 @@ def _advice(name: str, names: Iterable[str]) -> str:
     return "remove it, or see all settings with: kavka configs"
 
 
+def secrets_among(assignments: Iterable[str]) -> list[str]:
+    """Names of the secrets that texts ``name=value`` give away."""
+    names = (_from_assignment(text).name for text in assignments)
+    return sorted(name for name in names if (option := option_of(name)) and option.sensitive)
+
+
 def without_effect(config: BrokerConfig) -> list[str]:
     """Names of settings that were given but that this broker has nothing to act on with."""
     return sorted(

@@ -178,6 +178,9 @@ _OWN_ROWS: Final[tuple[_Row, ...]] = (
     ("sasl.plain.stored.users", BOOLEAN, True, None, MEDIUM, FIXED,
      "Whether PLAIN also lets users of the metadata store in (those of kafka-configs and kavka "
      "users), not only those of the JAAS line."),
+    ("sasl.sessions.end.with.password", BOOLEAN, False, None, MEDIUM, FIXED,
+     "Whether connections of a user of the metadata store are closed when the password is changed "
+     "or taken away; otherwise only new ones need the new password."),
 )
 
 # Keys and certificates as PEM text (KIP-651).

@@ -52,6 +52,13 @@ def serve(path: str | None, assignments: tuple[str, ...]) -> int:
         if "=" not in assignment:
             raise click.UsageError(f"--set {assignment} must have the form KEY=VALUE")
     config = sources.load(path, os.environ, assignments)
+    exposed = sources.secrets_among(assignments)
+    if exposed:
+        click.echo(
+            f"{_PROGRAM}: everybody on this machine can read the arguments of a process: put "
+            f"{', '.join(exposed)} into the file of --config",
+            err=True,
+        )
     idle = sources.without_effect(config)
     if idle:
         click.echo(

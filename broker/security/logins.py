@@ -4,8 +4,9 @@ A broker without SASL listeners pays for none of it: it only notes what the meta
 of users, unread.
 """
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from kavka.replication.controller.configs import ConfigStore
 
 _SECRET_BYTES: Final = 32
+_FAREWELL_SECONDS: Final = 1.0
 
 
 class Logins:
@@ -32,6 +34,8 @@ class Logins:
         self._users: Users | None = None
         self._gates: SaslGates | None = None
         self.store: ConfigStore  # that users are kept in, since `follow`
+        self.connections: Collection[Connection] = ()
+        """All of the broker; set by whoever has them."""
         self.tokens: TokenStore | None = None
         """Delegation tokens; None where no master key is set, so that there are none."""
 
@@ -50,6 +54,8 @@ class Logins:
             nodes, self._nodes = self._nodes or {}, None
             for node, overrides in nodes.items():
                 self._users.entity_changed(node, overrides)
+            if self._broker.config.get_bool("sasl.sessions.end.with.password"):
+                self._users.on_change = self._password_changed
         return self._users
 
     def gate(self, connection: "Connection") -> "Service":
@@ -103,6 +109,15 @@ class Logins:
 
             self._gates = SaslGates(self._broker, self._dispatcher, self.users, self._known_tokens)
         return self._gates
+
+    def _password_changed(self, name: str) -> None:
+        # Not at once: who changes the own password is still to be answered.
+        self._broker.loop.call_later(_FAREWELL_SECONDS, self._end_sessions, f"User:{name}")
+
+    def _end_sessions(self, principal: str) -> None:
+        for connection in list(self.connections):
+            if connection.principal == principal and not connection.by_token:
+                connection.close("the password of its user has been changed", logging.INFO)
 
     def _known_tokens(self) -> "Tokens | None":
         return None if self.tokens is None else self.tokens.tokens

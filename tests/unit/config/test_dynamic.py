@@ -93,11 +93,17 @@ def test_nothing_is_changed_by_checking() -> None:
     assert config.dynamic_broker == {}
 
 
-@pytest.mark.parametrize("per_broker", [True, False])
-def test_secrets_stay_in_the_file(per_broker: bool) -> None:
-    assert "ssl.keystore.password" in refused(
-        {"listener.name.plaintext.ssl.keystore.password": "x"}, per_broker
-    )
+def test_secrets_are_one_brokers() -> None:
+    secret = {"listener.name.plaintext.ssl.keystore.password": "x"}
+    assert "broker id must be specified" in refused(secret, per_broker=False)
+    changed = dynamic.validate(BrokerConfig(), secret, per_broker=True)
+    assert changed.listener_value("plaintext", "ssl.keystore.password") == "x"
+
+
+def test_jaas_lines_are_read_before_they_are_taken_and_never_quoted() -> None:
+    name = "listener.name.plaintext.plain.sasl.jaas.config"
+    message = refused({name: 'module required password="s3cret"'})
+    assert "semicolon" in message and "s3cret" not in message
 
 
 def test_thread_counts_move_by_a_factor_of_two() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kavka.config.load import load, without_effect
+from kavka.config.load import load, secrets_among, without_effect
 from kavka.config.options import ConfigError
 
 # The settings in the server.properties that Kafka 2.3 ships.
@@ -158,3 +158,15 @@ def test_authorizers_of_kafkas_own_are_known(name: str) -> None:
 )
 def test_malformed_settings_of_the_authorizer_are_refused(assignment: str) -> None:
     assert assignment.partition("=")[0] in complaint(None, None, assignment)
+
+
+def test_secrets_among_arguments_are_named() -> None:
+    given = [
+        "num.partitions=3",
+        "listener.name.x.plain.sasl.jaas.config=a b;",
+        "ssl.key.password=x",
+    ]
+    assert secrets_among(given) == [
+        "listener.name.x.plain.sasl.jaas.config",
+        "ssl.key.password",
+    ]

@@ -98,6 +98,7 @@ LATER_OR_OWN = {
     "sasl.oauthbearer.scope.claim.name",
     "sasl.oauthbearer.sub.claim.name",
     "sasl.plain.stored.users",
+    "sasl.sessions.end.with.password",
     "ssl.keystore.certificate.chain",
     "ssl.keystore.key",
     "ssl.truststore.certificates",

@@ -20,7 +20,7 @@ from kavka.protocol.messages.k36_sasl_authenticate import SaslAuthenticateReques
 from kavka.protocol.sasl import scram
 from kavka.protocol.sasl.scram import ScramMechanism
 from kavka.storage.clock import ManualClock
-from tests.unit.broker.sasl.harness import FakeConnection, FakeDispatcher
+from tests.unit.broker.sasl.harness import FakeConnection, FakeDispatcher, FakeLoop
 
 MODULE = "org.apache.kafka.common.security.plain.PlainLoginModule"
 ENDPOINT = Endpoint("SASL", "SASL_PLAINTEXT", "127.0.0.1", 9093)
@@ -135,3 +135,35 @@ def test_users_heard_of_before_anybody_logs_in(made: Callable[[dict[str, str]], 
     some._user_changed("late", {"SCRAM-SHA-256": scram.render_credential(credential)})
     assert sorted(some.users) == ["early", "late"]
     assert not lets_in(some, "early", "pw")  # only by SCRAM
+
+
+def test_sessions_end_with_the_password_where_that_is_wanted(
+    made: Callable[[dict[str, str]], Logins],
+) -> None:
+    some = made({"sasl.sessions.end.with.password": "true"})
+    credential = scram.credential_of(ScramMechanism.SHA_256, "pw", b"salt", 4096)
+    stored = {"SCRAM-SHA-256": scram.render_credential(credential)}
+    some._user_changed("bob", stored)
+    closed: list[str] = []
+
+    class Session:
+        def __init__(self, name: str, by_token: bool = False) -> None:
+            self.name, self.principal, self.by_token = name, f"User:{name}", by_token
+
+        def close(self, reason: str, level: int) -> None:
+            assert "password" in reason
+            closed.append(self.name)
+
+    some.connections = cast(Any, [Session("bob"), Session("alice"), Session("bob", True)])
+    assert list(some.users) == ["bob"]
+
+    real = some._broker.loop
+    loop = FakeLoop(cast(ManualClock, some._broker.clock))
+    some._broker.loop = cast(asyncio.AbstractEventLoop, loop)
+    some._user_changed("bob", {**stored, "producer_byte_rate": "1"})
+    assert not loop.timers
+    some._user_changed("bob", {})
+    assert closed == [], "who changed the own password is still to be answered"
+    loop.advance(1.0)
+    assert closed == ["bob"]
+    some._broker.loop = real
