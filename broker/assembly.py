@@ -145,6 +145,7 @@ class Assembly:
             gates=logins.gate,
             tls=self.broker.tls.settings,
         )
+        logins.connections = network.hub.connections
         network.bind()
         self._teardown.callback(network.close)
         self._listeners = ListenerControl(self.broker, network)
