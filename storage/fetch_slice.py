@@ -49,9 +49,9 @@ class FetchSlice:
             return memoryview(b"")
         return memoryview(self._fs.pread(self.file, self.size, self.position))
 
-    def read(self, start: int, size: int) -> bytes:
-        """``size`` bytes from ``start`` bytes on, fewer where the file has shrunk; as view()."""
-        return self._fs.pread(self.file, size, self.position + start)
+    def read_into(self, view: memoryview, start: int) -> int:
+        """Fill ``view`` with the bytes from ``start`` on; fewer where the file has shrunk."""
+        return self._fs.pread_into(self.file, view, self.position + start)
 
     def is_cached(self) -> bool:
         """Whether it can be sent without waiting for the disk, as far as probes can tell.

@@ -111,6 +111,16 @@ class FileSystem:
             got += len(data)
         return b"".join(parts)
 
+    def pread_into(self, file: File, view: memoryview, offset: int) -> int:
+        """Fill ``view`` from ``offset`` on; returns bytes read, fewer only at the file's end."""
+        got = os.preadv(file.fileno(), (view,), offset)
+        while 0 < got < len(view):
+            more = os.preadv(file.fileno(), (view[got:],), offset + got)
+            if not more:
+                break
+            got += more
+        return got
+
     def pwrite(self, file: File, data: Buffer, offset: int) -> None:
         """Write all of ``data`` at ``offset``."""
         written = os.pwrite(file.fileno(), data, offset)

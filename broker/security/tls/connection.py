@@ -127,7 +127,7 @@ class TlsConnection(Connection):
         if foreign is not None:
             self.handshake_failed(foreign)
             return False
-        self._stream = stream = TlsStream(self._context, self._sock, self._handshakes.ciphertext)
+        self._stream = stream = TlsStream(self._context, self._sock, self._handshakes.scratch)
         self._output = TlsOutput(stream)
         return True
 

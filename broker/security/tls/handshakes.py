@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from kavka.broker.security.tls.stream import CIPHERTEXT_BYTES
+from kavka.broker.security.tls.stream import Scratch
 from kavka.config.limits import TLS_HANDSHAKE_SECONDS_MAX
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Handshakes:
     """The handshakes under way on one event loop."""
 
     def __init__(self, hub: "Hub") -> None:
-        self.ciphertext = memoryview(bytearray(CIPHERTEXT_BYTES))
+        self.scratch = Scratch()
         self.under_way: dict[TlsConnection, float] = {}  # by when each must be done; oldest first
         self.failed = 0
         self._hub = hub

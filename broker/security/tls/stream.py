@@ -22,16 +22,44 @@ CIPHERTEXT_BYTES: Final = 1 << 17
 """What one session receives at a time, and keeps while its connection is paused."""
 
 _RECORD: Final = 1 << 14  # bytes of plaintext in the largest record
+_RECORD_MAX: Final = 5 + _RECORD + 2048  # bytes of ciphertext in it
+_FEED: Final = 1 << 15  # bytes of ciphertext given to OpenSSL, whose memory never shrinks again
 _PIECE: Final = 1 << 17  # bytes encrypted before they are sent
 _VECTOR: Final = 64  # buffers in one vectored send
 _SEND_PER_TURN: Final = 1 << 20  # bytes; encrypting takes 0.3 ms of every megabyte
+
+
+class Scratch:
+    """Buffers that all sessions of one event loop use, each for the length of one call."""
+
+    __slots__ = ("ciphertext", "plaintext")
+
+    def __init__(self) -> None:
+        self.ciphertext = memoryview(bytearray(CIPHERTEXT_BYTES))
+        self.plaintext = memoryview(bytearray(_PIECE))
+
+
+def _whole_records(data: "memoryview | bytes", start: int, end: int) -> int:
+    """Where the last of the whole records from ``start`` on ends, or of some 32 KB of them.
+
+    OpenSSL is given nothing else: to find that part of a record is missing costs it as much as to
+    decrypt one. A record that is longer than any may be counts as whole, for OpenSSL to refuse.
+    """
+    stop, enough = start, start + _FEED
+    while end - stop >= 5:
+        following = stop + 5 + (data[stop + 3] << 8 | data[stop + 4])
+        if following > end:
+            return end if following - stop > _RECORD_MAX else stop
+        stop = following
+        if stop >= enough:
+            break
+    return stop
 
 
 class TlsStream:
     """A TLS session and the socket below it."""
 
     __slots__ = (
-        "_ciphertext",
         "_ended",
         "_incoming",
         "_outgoing",
@@ -41,18 +69,16 @@ class TlsStream:
         "_ssl",
         "_unsent",
         "backlog",
+        "scratch",
     )
 
-    def __init__(
-        self, context: ssl.SSLContext, sock: socket.socket, ciphertext: memoryview
-    ) -> None:
-        """``ciphertext`` is the buffer that all sessions of one event loop receive into."""
+    def __init__(self, context: ssl.SSLContext, sock: socket.socket, scratch: "Scratch") -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._sock = sock
-        self._ciphertext = ciphertext
-        self._received: Buffer = b""  # ciphertext that OpenSSL has not been given yet
+        self.scratch = scratch
+        self._received = b""  # ciphertext that OpenSSL has not been given yet
         self._unsent: list[bytes] = []  # ciphertext, of whose first part
         self._sent = 0  # bytes have gone already
         self.backlog = 0  # bytes of ciphertext that wait for the socket
@@ -66,7 +92,11 @@ class TlsStream:
     @property
     def undelivered(self) -> bool:
         """Whether data has been received that :meth:`receive_into` has not given out."""
-        return bool(self._received or self._incoming.pending or self._ssl.pending())
+        return bool(
+            self._incoming.pending
+            or _whole_records(self._received, 0, len(self._received))
+            or self._ssl.pending()
+        )
 
     @property
     def buffered(self) -> bool:
@@ -78,17 +108,21 @@ class TlsStream:
 
         Raises SSLError when it failed, EOFError when the peer left, BlockingIOError, OSError.
         """
-        count = self._sock.recv_into(self._ciphertext, _RECORD)
-        if not count:
+        data, end = self._receive()
+        if end == len(self._received):
             raise EOFError
-        self._incoming.write(self._ciphertext[:count])
+        pos = 0
         try:
-            self._ssl.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
+            while (stop := _whole_records(data, pos, end)) > pos:
+                self._incoming.write(data[pos:stop])
+                pos = stop
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    self._ssl.do_handshake()
+                    return True
         finally:
+            self._received = bytes(data[pos:end])
             self.collect()
-        return True
+        return False
 
     def receive_into(self, view: memoryview, /) -> int:
         """As a socket's ``recv_into``: decrypt what there is, receiving at most once.
@@ -100,37 +134,55 @@ class TlsStream:
         session, incoming = self._ssl, self._incoming
         # Into a buffer it returns a count, whatever its declaration says.
         read = cast("Callable[[int, memoryview], int]", session.read)
-        data, pos = self._received, 0
         total, size = 0, len(view)
+        if session.pending():
+            total = read(size, view)
+        data: memoryview | bytes = self._received
+        pos, end = 0, len(data)
         received = False
-        while total < size:
-            if incoming.pending or session.pending():
+        while not self._ended:
+            while total < size and incoming.pending:
                 try:
-                    count = read(size - total, view[total:])
+                    count = read(size - total, view[total:] if total else view)
                 except ssl.SSLWantReadError:
-                    continue  # part of a record
+                    continue  # a record for OpenSSL itself
                 if not count:
                     self._ended = True
                     break
                 total += count
-            elif pos < len(data):
-                incoming.write(data[pos : pos + _RECORD])
-                pos += _RECORD
-            elif received or total:
+            if total == size:
                 break
-            else:
-                self._received, pos = b"", 0
-                count = self._sock.recv_into(self._ciphertext)
-                if not count:
-                    return 0
-                data = self._ciphertext[:count]
-                received = True
-        self._received = bytes(data[pos:])
+            stop = _whole_records(data, pos, end)
+            if stop > pos:
+                incoming.write(data[pos:stop])
+                pos = stop
+                continue
+            if received or total:
+                break
+            self._received = bytes(data[pos:end])
+            data, stop = self._receive()
+            if stop == len(self._received):
+                return 0
+            pos, end = 0, stop
+            received = True
+        self._received = bytes(data[pos:end])
         if self._outgoing.pending:  # the answer to an update of keys
             self.collect()
         if not total and not self._ended:
             raise BlockingIOError
         return total
+
+    def _receive(self) -> tuple[memoryview, int]:
+        """Receive behind what was kept; the buffer with both and where they end in it.
+
+        Raises BlockingIOError, OSError.
+        """
+        buffer, kept = self.scratch.ciphertext, self._received
+        have = len(kept)
+        if not have:
+            return buffer, self._sock.recv_into(buffer)
+        buffer[:have] = kept
+        return buffer, have + self._sock.recv_into(buffer[have:])
 
     def encrypt(self, data: "Buffer") -> None:
         """Take all of ``data``; its ciphertext goes out by :meth:`flush`."""
@@ -215,32 +267,36 @@ class TlsOutput(Output):
     def _encrypt_some(self) -> int:
         """Encrypt about one piece from the head; returns its bytes."""
         parts, stream, start = self.parts, self._stream, self._sent
-        piece: list[Buffer] = []
-        room = _PIECE
-        whole = 0  # parts at the head that are used up
+        head = parts[0]
+        if in_memory(head) and (len(parts) == 1 or len(head) - start >= _RECORD):
+            stop = min(len(head), start + _PIECE)
+            stream.encrypt(head if stop - start == len(head) else memoryview(head)[start:stop])
+            if stop < len(head):
+                self._sent = stop
+            else:
+                del parts[0]
+                self._sent = 0
+            return stop - start
+        piece = stream.scratch.plaintext
+        used = whole = 0  # bytes in the piece, parts at the head that are used up
         for part in parts:
             size = (len(part) if in_memory(part) else part.size) - start
-            take = min(size, room)
+            take = min(size, _PIECE - used)
+            place = piece[used : used + take]
             if in_memory(part):
-                piece.append(part if take == len(part) else memoryview(part)[start : start + take])
-            else:
-                data = part.read(start, take)
-                if len(data) < take:
-                    # The answer's length has been promised; only a closed connection is honest.
-                    raise Disconnect("a segment has become shorter than the slice being sent")
-                piece.append(data)
-            room -= take
+                place[:] = memoryview(part)[start : start + take]
+            elif part.read_into(place, start) < take:
+                # The answer's length has been promised; only a closed connection is honest.
+                raise Disconnect("a segment has become shorter than the slice being sent")
+            used += take
             if take < size:
                 start += take
                 break
             whole += 1
             start = 0
-            if not room:
+            if used == _PIECE:
                 break
-        if len(piece) == 1:
-            stream.encrypt(piece[0])
-        else:
-            stream.encrypt(b"".join(piece))
+        stream.encrypt(piece[:used])
         del parts[:whole]
         self._sent = start
-        return _PIECE - room
+        return used

@@ -126,8 +126,8 @@ class FileSlice:
         self.position = position
         self.size = size
 
-    def read(self, start: int, size: int) -> bytes:
-        return os.pread(self.file.fileno(), size, self.position + start)
+    def read_into(self, view: memoryview, start: int) -> int:
+        return os.preadv(self.file.fileno(), [view], self.position + start)
 
     def view(self) -> memoryview:
         return memoryview(os.pread(self.file.fileno(), self.size, self.position))
