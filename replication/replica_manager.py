@@ -45,6 +45,7 @@ from kavka.storage.manager import LogManager
 if TYPE_CHECKING:
     from kavka.replication.fetching.manager import FetcherManager
     from kavka.replication.isr_changes import IsrWriter
+    from kavka.replication.metadata import PartitionState
     from kavka.replication.throttling import ReplicationThrottle
 
 log = logging.getLogger("kavka.replication")
@@ -56,6 +57,8 @@ class KnownTopics(Protocol):
     def has_partition(self, topic: str, partition: int) -> bool: ...
 
     def is_alive(self, broker_id: int) -> bool: ...
+
+    def partition(self, name: str, index: int) -> "PartitionState | None": ...
 
 
 OnElected = Callable[[int, int], None]  # partition, leader epoch
@@ -98,9 +101,7 @@ class ReplicaManager:
         self._lag_max = lag_max
         self._in_sync: InSyncSets | None = None
         if isr_writer is not None:
-            self._in_sync = InSyncSets(
-                node_id, isr_writer, metadata.is_alive, waiting.notify, lag_max
-            )
+            self._in_sync = InSyncSets(node_id, isr_writer, metadata, waiting.notify, lag_max)
         if fetchers is not None:
             fetchers.attach(self)
 
@@ -108,6 +109,11 @@ class ReplicaManager:
         """Begin to watch whether followers keep up, as leaders in a cluster do."""
         if self._in_sync is not None:
             self._in_sync.watch(self, loop)
+
+    def retire(self) -> None:
+        """Begin to follow nobody any more: this broker is about to stop."""
+        if self._fetchers is not None:
+            self._fetchers.retire()
 
     def stop(self) -> None:
         """Follow nobody any more and change no in-sync set."""
@@ -386,7 +392,9 @@ class ReplicaManager:
         """
         if partition.follower_fetched(broker_id, offset, log_start_offset):
             self.waiting.notify(partition)
-        if broker_id not in partition.in_sync_replicas and self._in_sync is not None:
+        if self._in_sync is not None and (
+            broker_id not in partition.in_sync_replicas or offset < partition.high_watermark
+        ):
             self._in_sync.consider(partition, broker_id)
 
     def follower_progressed(self, partition: Partition, size: int) -> None:

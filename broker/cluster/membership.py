@@ -179,6 +179,7 @@ class Membership:
         config = self._broker.config
         if not config.get_bool("controlled.shutdown.enable") or self._fence.broker_epoch < 0:
             return
+        self._broker.replicas.retire()
         tries = 1 + config.get_int("controlled.shutdown.max.retries")
         backoff = config.get_int("controlled.shutdown.retry.backoff.ms") / 1000
         for number in range(tries):

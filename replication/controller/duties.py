@@ -159,6 +159,8 @@ class Duties:
         batch.add_metadata()
         for broker_id in broker_ids:
             touched = self._in_use(self.cluster.on_broker(broker_id))
+            # Leaders have changed ISRs of which they have not told yet.
+            await self._term.read_states(touched)
             await self.leadership.restore(touched, batch)
             await self.leadership.withdraw(dict.fromkeys(touched, broker_id), batch)
             batch.add_metadata(touched)
@@ -347,6 +349,7 @@ class Duties:
         )
         self.cluster.failed.update((broker_id, tp) for tp in failed)
         batch = self._term.batch()
+        await self._term.read_states(self._in_use(failed))
         await self.leadership.restore(self._in_use(failed), batch)
         await self.leadership.withdraw(dict.fromkeys(self._in_use(failed), broker_id), batch)
         batch.add_metadata(failed)
@@ -360,6 +363,8 @@ class Duties:
         """Elect leaders of these partitions, or of all."""
         if partitions is None:
             partitions = self._in_use(tp for tp, _ in self.cluster.partitions())
+        known = [tp for tp in partitions if self.cluster.find(tp) is not None]
+        await self._term.read_states(known)  # ISRs as they are now
         batch = self._term.batch()
         outcomes = await self.leadership.elect(election, partitions, batch)
         self._send(batch)
@@ -392,6 +397,14 @@ class Duties:
         logger.info("A broker wants to stop broker=%d", broker_id)
         self.cluster.shutting_down.add(broker_id)
         batch = self._term.batch()
-        remaining = await self.leadership.shut_down(broker_id, batch)
+        replicated = await self.leadership.hand_over(broker_id, batch)
+        self._send(batch)
+        remaining = [tp for tp in replicated if self.cluster.get(tp).leader == broker_id]
+        followed = [tp for tp in replicated if self.cluster.get(tp).leader != broker_id]
+        # It stops to fetch before it leaves the ISRs: a leader would take it in again at once.
+        for tp in followed:
+            batch.add_stop_replica([broker_id], tp, delete=False)
+        self._send(batch)
+        await self.leadership.withdraw(dict.fromkeys(followed, broker_id), batch)
         self._send(batch)
         return remaining

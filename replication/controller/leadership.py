@@ -33,14 +33,19 @@ class Leadership:
         decision: Decision,
         batch: RequestBatch,
         recipients: Iterable[int] | None = None,
+        without: Mapping[TopicPartition, int] | None = None,
     ) -> dict[TopicPartition, Outcome]:
-        """Write what ``decision`` chooses, and tell the replicas (or ``recipients``) of it."""
+        """Write what ``decision`` chooses, and tell the replicas (or ``recipients``) of it, but
+        for one of each partition that is ``without`` it.
+        """
         before = {tp: self._cluster.get(tp).state for tp in partitions}
         outcomes = await self._term.decide(before, decision)
         for tp, state in before.items():
             partition = self._cluster.get(tp)
             if partition.state is not state and partition.state is not None:
                 told = partition.replicas if recipients is None else recipients
+                if without is not None:
+                    told = [replica for replica in told if replica != without[tp]]
                 batch.add_leader_and_isr(told, tp, is_new=state is None)
         return outcomes
 
@@ -95,7 +100,8 @@ class Leadership:
             choice = elections.without_replica(partition.leader, partition.isr, gone)
             return choice if choice != (partition.leader, partition.isr) else None
 
-        await self._decide(replicas, decision, batch)
+        # Told who leads now, it would begin to follow again.
+        await self._decide(replicas, decision, batch, without=replicas)
 
     async def renew(self, partitions: Iterable[TopicPartition], batch: RequestBatch) -> None:
         """Begin a new leader epoch under the same leader."""
@@ -177,17 +183,18 @@ class Leadership:
         outcomes.update(await self._decide(known, decision, batch))
         return outcomes
 
-    async def shut_down(self, broker_id: int, batch: RequestBatch) -> list[TopicPartition]:
-        """Take leadership and ISR membership from a broker that wants to stop; give what it
-        leads still, because nobody else can.
+    async def hand_over(self, broker_id: int, batch: RequestBatch) -> list[TopicPartition]:
+        """Take leadership from a broker that wants to stop; give the partitions that others have
+        as well.
         """
         replicated = [
             tp
             for tp in self._cluster.on_broker(broker_id)
             if len(self._cluster.get(tp).replicas) > 1 and tp.topic not in self._cluster.deleting
         ]
+        await self._term.read_states(replicated)
 
-        def hand_over(tp: TopicPartition, partition: Partition) -> Choice | None:
+        def decision(tp: TopicPartition, partition: Partition) -> Choice | None:
             if partition.leader != broker_id:
                 return None
             return elections.elect_for_shutdown(
@@ -197,9 +204,5 @@ class Leadership:
                 self._cluster.shutting_down,
             )
 
-        await self._decide(replicated, hand_over, batch)
-        followed = [tp for tp in replicated if self._cluster.get(tp).leader != broker_id]
-        for tp in followed:
-            batch.add_stop_replica([broker_id], tp, delete=False)
-        await self.withdraw(dict.fromkeys(followed, broker_id), batch)
-        return [tp for tp in replicated if self._cluster.get(tp).leader == broker_id]
+        await self._decide(replicated, decision, batch)
+        return replicated

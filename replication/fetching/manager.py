@@ -59,6 +59,7 @@ class FetcherManager:
         self._places: dict[TopicPartition, tuple[int, int]] = {}
         self._replicas: Replicas | None = None
         self._closed = False
+        self._retired = False
 
     def attach(self, replicas: Replicas) -> None:
         """Say whom to tell of what is fetched, before anything is."""
@@ -72,7 +73,7 @@ class FetcherManager:
 
     def follow(self, partition: Partition) -> None:
         """Fetch a partition from its leader from now on, beginning with a comparison of logs."""
-        if self._closed:
+        if self._closed or self._retired:
             return
         tp, leader_id = partition.topic_partition, partition.leader_id
         assert leader_id >= 0
@@ -88,6 +89,14 @@ class FetcherManager:
             fetcher = self._fetchers[place] = self._make(leader_id, number)
         self._places[tp] = place
         fetcher.add(Following(partition, partition.leader_epoch))
+
+    def retire(self) -> None:
+        """Begin to follow nobody any more; who is followed is followed on.
+
+        For a broker that hands over its leaderships: its last fetches from the new leaders would
+        have them wait for it to catch up when it is gone.
+        """
+        self._retired = True
 
     def unfollow(self, topic_partition: TopicPartition) -> None:
         """Fetch it no more. Nothing is appended to it after this returns."""

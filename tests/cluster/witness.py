@@ -17,7 +17,14 @@ class Writer:
     ``slowest`` is the longest time in seconds in which nothing at all was acknowledged.
     """
 
-    def __init__(self, cluster: Cluster, topic: str, partitions: int = 3, rate: int = 2000) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        topic: str,
+        partitions: int = 3,
+        rate: int = 2000,
+        **settings: object,
+    ) -> None:
         self.cluster = cluster
         self.topic = topic
         self.partitions = partitions
@@ -38,6 +45,7 @@ class Writer:
                 "reconnect.backoff.max.ms": 200,
                 "topic.metadata.refresh.fast.interval.ms": 50,
                 "socket.timeout.ms": 5_000,
+                **{name.replace("_", "."): value for name, value in settings.items()},
             }
         )
         self._thread = threading.Thread(target=self._write, daemon=True)
