@@ -10,7 +10,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from kavka.config import jaas
 from kavka.config.broker import BrokerConfig
 from kavka.config.option import ConfigError, Dynamic, Option
 from kavka.config.options import (
@@ -96,6 +95,8 @@ def validate(config: BrokerConfig, overrides: Mapping[str, str], per_broker: boo
 
 
 def _check_jaas(name: str, text: str) -> None:
+    from kavka.config import jaas  # few brokers ever see one here
+
     try:
         jaas.parse_one(text)
     except jaas.JaasError as error:

@@ -18,6 +18,7 @@ from kavka.broker.cli.main import execute
 from kavka.config import properties
 from tests.broker_process import free_port, wait_for
 from tests.cluster.kafka_cluster import Cluster, Member
+from tests.cluster.test_java_tools import OLD_CONFIGS, old_tool
 from tests.cluster.zookeeper import ZooKeeper, needs_zookeeper
 
 pytestmark = [pytest.mark.cluster, needs_zookeeper]
@@ -152,6 +153,25 @@ def test_all_brokers_hear_of_a_user(secured: Cluster) -> None:
         wait_for(
             f"no carol at {member.broker_id}",
             lambda m=member: try_login(m, "carol", "first") == "refused",
+        )
+
+
+@pytest.mark.java
+def test_users_that_old_tools_write_into_zookeeper(secured: Cluster) -> None:
+    """Before KIP-554 kafka-configs derived the keys itself and told the brokers by a node."""
+    entity = ("--entity-type", "users", "--entity-name", "old, user")
+    tool = (OLD_CONFIGS, "--zookeeper", secured.connect, "--alter", *entity)
+    old_tool(*tool, "--add-config", "SCRAM-SHA-256=[iterations=8192,password=pw]")
+    for member in secured.running:
+        wait_for(
+            f"the user at {member.broker_id}",
+            lambda m=member: try_login(m, "old, user", "pw", "SCRAM-SHA-256") == "in",
+        )
+    old_tool(*tool, "--delete-config", "SCRAM-SHA-256")
+    for member in secured.running:
+        wait_for(
+            f"no user at {member.broker_id}",
+            lambda m=member: try_login(m, "old, user", "pw", "SCRAM-SHA-256") == "refused",
         )
 
 

@@ -32,6 +32,7 @@ from kavka.protocol import codec, headers, keys
 from kavka.protocol.errors import ErrorCode, MalformedFrame
 from kavka.protocol.headers import API_VERSIONS, RequestHeader
 from kavka.protocol.messages.k17_sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
+from kavka.protocol.messages.k18_api_versions import ApiVersionsResponse
 from kavka.protocol.messages.k36_sasl_authenticate import (
     SaslAuthenticateRequest,
     SaslAuthenticateResponse,
@@ -190,8 +191,13 @@ class Gate:
     ) -> Pending:
         """Refuse what is no token; only requests that cost nothing to read get an answer."""
         answer = None
-        if header.api_key == HANDSHAKE and header.api_version in (0, 1):
+        response: SaslHandshakeResponse | ApiVersionsResponse | None = None
+        if header.api_key == HANDSHAKE:
             response = SaslHandshakeResponse(error_code=ErrorCode.ILLEGAL_SASL_STATE)
+        elif header.api_key == API_VERSIONS:
+            response = ApiVersionsResponse(error_code=ErrorCode.ILLEGAL_SASL_STATE)
+        low, high = self._house.offered_versions.get(header.api_key, (0, -1))
+        if response is not None and low <= header.api_version <= high:
             answer = headers.encode_response(header.correlation_id, response, header.api_version)
         name = keys.api_name(header.api_key)
         reason = f"Unexpected Kafka request of type {name} during SASL authentication."

@@ -9,6 +9,7 @@ from kavka.protocol.errors import ErrorCode
 from kavka.protocol.headers import encode_request
 from kavka.protocol.messages.k03_metadata import MetadataRequest
 from kavka.protocol.messages.k17_sasl_handshake import SaslHandshakeRequest
+from kavka.protocol.messages.k18_api_versions import ApiVersionsRequest, ApiVersionsResponse
 from kavka.protocol.messages.k36_sasl_authenticate import SaslAuthenticateRequest
 from tests.unit.broker.sasl.harness import (
     DELAY,
@@ -172,6 +173,11 @@ def test_other_requests_between_tokens_are_out_of_place() -> None:
     talk = Talk()
     talk.handshake("PLAIN")
     assert talk.handshake("PLAIN").error_code == ErrorCode.ILLEGAL_SASL_STATE
+    assert talk.connection.closed
+    talk = Talk()
+    talk.handshake("PLAIN")
+    answer = talk.ask(ApiVersionsRequest(), ApiVersionsResponse, 1)
+    assert answer.error_code == ErrorCode.ILLEGAL_SASL_STATE
     assert talk.connection.closed
     talk = Talk()
     talk.handshake("PLAIN")
