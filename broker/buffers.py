@@ -11,7 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-_FIRST_GRANT: Final = 1 << 17  # bytes; also the smallest buffer
+from kavka.config.limits import RECEIVE_BUFFER_BYTES
+
+# Bytes; also the smallest buffer. Never less than what has come when a frame is seen to be large.
+_FIRST_GRANT: Final = RECEIVE_BUFFER_BYTES
 
 
 class Loan:

@@ -6,6 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kavka.broker.buffers import FrameBuffers
+from kavka.config.limits import RECEIVE_BUFFER_BYTES
+
 from .conftest import Command, FileSlice, Network, answer, frame
 
 
@@ -499,3 +502,10 @@ def test_a_slice_whose_file_got_shorter_closes_the_connection(network, tmp_path,
     network.exchange(client, frame(Command.SLICE, 1))
     assert connection.closed
     assert "shorter than the slice" in lines()[0]
+
+
+def test_a_large_frame_is_granted_what_the_shared_buffer_may_have_of_it() -> None:
+    for size in (RECEIVE_BUFFER_BYTES - 1, RECEIVE_BUFFER_BYTES, 1 << 24):
+        loan = FrameBuffers(1 << 26, 1 << 26).take(size)
+        assert loan is not None
+        assert loan.granted >= min(size, RECEIVE_BUFFER_BYTES)
