@@ -8,6 +8,7 @@ no ISR can be changed on behalf of the old one.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("kavka.cluster")
 
 RETRY_SECONDS: Final = 1.0
+_TELL_SECONDS: Final = 2.0
 _GRACE_SECONDS: Final = 2.0  # beyond the session time-out, for ZooKeeper to end a session
 _LOOK_AGAIN_SECONDS: Final = 0.2
 _PATIENCE_SECONDS: Final = 10.0  # before the log says what the start waits for
@@ -58,6 +60,7 @@ class Membership:
         self._fence = fence
         self._inbox = inbox
         self._configs = configs
+        self._connected = True
         self._expired = False
         self._leaving = False
         self._rejoining: asyncio.Task[None] | None = None
@@ -123,6 +126,7 @@ class Membership:
     # -- living through --------------------------------------------------------------------------
 
     def _on_session(self, event: SessionEvent) -> None:
+        self._connected = event is SessionEvent.CONNECTED
         if event is SessionEvent.EXPIRED:
             self._expired = True
         elif event is SessionEvent.CONNECTED and self._expired and not self._leaving:
@@ -181,10 +185,11 @@ class Membership:
             return
         self._broker.replicas.retire()
         tries = 1 + config.get_int("controlled.shutdown.max.retries")
-        backoff = config.get_int("controlled.shutdown.retry.backoff.ms") / 1000
         for number in range(tries):
-            if number:
-                await asyncio.sleep(backoff)
+            if not self._connected:
+                log.warning("No leadership is handed over: ZooKeeper cannot be reached")
+                return
+            asked = self._broker.metadata.controller_id
             try:
                 remaining = await asyncio.wait_for(
                     self._ask_to_leave(), config.get_int("controller.socket.timeout.ms") / 1000
@@ -192,18 +197,35 @@ class Membership:
             except (BrokerUnavailable, KafkaError, MalformedFrame, OSError, TimeoutError) as error:
                 log.warning(
                     "Leadership could not be handed over try=%d of=%d error=%s",
-                    *(number + 1, tries, error or type(error).__name__),
+                    *(number + 1, tries, str(error) or type(error).__name__),
                 )
-                continue
-            if not remaining:
-                log.info("Leadership is handed over")
-                return
-            log.warning(
-                "Partitions are left without a leader: no other replica can lead them now "
-                "try=%d of=%d partitions=%d",
-                *(number + 1, tries, remaining),
-            )
+            else:
+                if not remaining:
+                    log.info("Leadership is handed over")
+                    return
+                log.warning(
+                    "Partitions are left without a leader: no other replica can lead them now "
+                    "try=%d of=%d partitions=%d",
+                    *(number + 1, tries, remaining),
+                )
+            if self._alone:
+                break
+            if number + 1 < tries:
+                await self._before_next_try(asked)
         log.warning("The broker stops without having handed over all its leaderships")
+
+    @property
+    def _alone(self) -> bool:
+        """Whether no other broker is alive that could take anything."""
+        return not self._broker.metadata.brokers.keys() - {self._broker.node_id}
+
+    async def _before_next_try(self, asked: int) -> None:
+        """Wait for a while, but not if there is another controller, or nobody left."""
+        metadata = self._broker.metadata
+        backoff = self._broker.config.get_int("controlled.shutdown.retry.backoff.ms") / 1000
+        await metadata.wait_until(
+            lambda: metadata.controller_id != asked or self._alone or not self._connected, backoff
+        )
 
     async def _ask_to_leave(self) -> int:
         """Ask the controller; the number of partitions that this broker leads still."""
@@ -212,7 +234,8 @@ class Membership:
         if broker.controller.active:
             remaining = await broker.controller.controlled_shutdown(broker.node_id, epoch)
             # The others must have heard of it before this broker closes its door.
-            await broker.controller.told()
+            with contextlib.suppress(TimeoutError):  # one that is dying itself may not hear it
+                await asyncio.wait_for(broker.controller.told(), _TELL_SECONDS)
             return len(remaining)
         address = self._peers.address(broker.metadata, controller_id)
         if address is None:

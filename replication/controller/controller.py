@@ -10,9 +10,9 @@ Beside that, any broker may create, extend and mark topics by writing the store.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from random import Random
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from kavka.config.broker import BrokerConfig
 from kavka.config.limits import PARTITIONS_PER_TOPIC_MAX
@@ -57,6 +57,7 @@ logger = logging.getLogger("kavka.controller")
 
 T = TypeVar("T")
 
+STORE_PATIENCE_S: Final = 20.0  # for a store that is out of reach, where nobody says how long
 RETRY_S: Final = 1.0  # until the controller begins anew after the store has failed it
 
 
@@ -305,7 +306,8 @@ class Controller:
             for plan in planned:
                 plan.give_up()
         else:
-            outcomes = await self._admin.create(planned)
+            names = [plan.name for plan in planned]
+            outcomes = await _in_time(self._admin.create(planned), names, timeout_ms)
             made = {plan.name: plan for plan in planned if outcomes[plan.name] is None}
             await self._until_led(
                 {name: plan.node.partitions for name, plan in made.items()}, timeout_ms
@@ -324,7 +326,8 @@ class Controller:
         permit: Permit | None = None,
     ) -> dict[str, Outcome]:
         """Add partitions and wait until each has a leader in the metadata cache."""
-        outcomes = await self._admin.extend(topics, validate_only=validate_only, permit=permit)
+        extending = self._admin.extend(topics, validate_only=validate_only, permit=permit)
+        outcomes = await _in_time(extending, [topic.topic for topic in topics], timeout_ms)
         if validate_only:
             return outcomes
         done = {
@@ -354,7 +357,7 @@ class Controller:
         A topic that is there after ``timeout_ms`` will still be deleted, but its error is
         REQUEST_TIMED_OUT; so it is at once without a positive timeout.
         """
-        outcomes = await self._admin.mark_for_deletion(names)
+        outcomes = await _in_time(self._admin.mark_for_deletion(names), names, timeout_ms)
         marked = [name for name in names if outcomes[name] is None]
         await self._worked.until(lambda: all(map(self._is_gone, marked)), timeout_ms / 1000)
         for name in marked:
@@ -378,9 +381,12 @@ class Controller:
         Raises KafkaError when the store fails.
         """
         try:
-            await self._configs.alter(entity_type, name, overrides)
+            async with asyncio.timeout(STORE_PATIENCE_S):
+                await self._configs.alter(entity_type, name, overrides)
         except StoreError as error:
             raise store_failure(error) from None
+        except TimeoutError:
+            raise _store_is_away() from None
 
     # -- partitions ---------------------------------------------------------------------------
 
@@ -446,6 +452,27 @@ class Controller:
         return await self._as_controller(
             lambda duties: duties.shut_down_broker(broker_id, broker_epoch)
         )
+
+
+async def _in_time(
+    writing: Coroutine[Any, Any, dict[str, Outcome]], names: Sequence[str], timeout_ms: int
+) -> dict[str, Outcome]:
+    """Wait for writes to the metadata store, which may be out of reach; not for ever.
+
+    What was not sent when the time was up is not written any more.
+    """
+    patience = timeout_ms / 1000 if timeout_ms > 0 else STORE_PATIENCE_S
+    try:
+        async with asyncio.timeout(patience):
+            return await writing
+    except TimeoutError:
+        return dict.fromkeys(names, _store_is_away())
+
+
+def _store_is_away() -> KafkaError:
+    return KafkaError(
+        ErrorCode.REQUEST_TIMED_OUT, "The metadata store could not be reached in time."
+    )
 
 
 def _not_controller() -> KafkaError:

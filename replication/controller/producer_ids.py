@@ -12,6 +12,7 @@ from kavka.replication.store.base import BadVersion, MetadataStore, NoNode, Stor
 logger = logging.getLogger("kavka.producers")
 
 BLOCK_SIZE: Final = 1000
+PATIENCE_S: Final = 20.0  # for a store that is out of reach
 _MAX_ID: Final = 2**63 - 1
 _MAX_BELIEVED_ID: Final = 2**62  # a client may have written any id, and must not use them all up
 
@@ -40,7 +41,14 @@ class ProducerIds:
         if self._next == self._end:
             async with self._reserving:
                 if self._next == self._end:  # nobody has reserved while this one waited
-                    await self._reserve()
+                    try:
+                        async with asyncio.timeout(PATIENCE_S):
+                            await self._reserve()
+                    except TimeoutError:
+                        raise KafkaError(
+                            ErrorCode.COORDINATOR_NOT_AVAILABLE,
+                            "The metadata store could not be reached in time.",
+                        ) from None
         producer_id = self._next
         self._next += 1
         return producer_id
