@@ -48,12 +48,15 @@ def tls_broker(
     base: Path, settings: Mapping[str, str] | None = None, certs: Path | None = None
 ) -> Iterator[TlsBroker]:
     """A started broker with certificates of its own, unless some are given."""
+    port = free_port()
+    listeners = f"PLAINTEXT://127.0.0.1:{free_port()},SSL://127.0.0.1:{port}"
     if certs is None:
         certs = base / "certs"
-        generate(certs)
-    port = free_port()
+        config = base / "server.properties"
+        config.write_text(f"listeners={listeners}\n")
+        generate(certs, "--config", str(config))
     everything = {
-        "listeners": f"PLAINTEXT://127.0.0.1:{free_port()},SSL://127.0.0.1:{port}",
+        "listeners": listeners,
         **values(certs / "server.tls.properties"),
         **(settings or {}),
     }
