@@ -90,7 +90,7 @@ class Users:
     def decoy(self, name: str, mechanism: ScramMechanism) -> ScramCredential:
         """A credential that no password fits, always the same for a name."""
         seed = hmac.digest(self._secret, f"{mechanism.value} {name}".encode(), "sha512")
-        salt = base_36(int.from_bytes(seed[:32], "big"))[:_SALT_CHARACTERS].encode()
+        salt = base_36(int.from_bytes(seed[:17], "big"))[:_SALT_CHARACTERS].encode()
         size = mechanism.key_size
         usual = self._iterations.most_common(1)
         iterations = usual[0][0] if usual and usual[0][1] > 0 else scram.ITERATIONS_MIN
