@@ -249,6 +249,11 @@ class Assembly:
             broker, broker.peers, registration_of_now, fenced, inbox, config_store
         )
         self._controller(config_store, membership.open_channel)
+        if broker.logs.lost_memory:
+            from kavka.replication.unclean_start import leave_in_sync_sets
+
+            await leave_in_sync_sets(broker.store, broker.node_id, broker.logs.whole())
+        await broker.logs.forgive()
         self._teardown.push_async_callback(self._stop_serving, network, dispatcher)
         # The controller talks to this broker as soon as it is registered.
         network.listen()

@@ -8,14 +8,25 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from kavka.replication.isr_changes import IsrOutcome, IsrWriter
-from kavka.replication.partition import IsrChange, Partition
+from kavka.replication.partition import FoundState, IsrChange, Partition
+
+if TYPE_CHECKING:
+    from kavka.replication.metadata import PartitionState
 
 log = logging.getLogger("kavka.replication")
 
 REFUSED_PAUSE: Final = 1.0  # seconds until the next try after a change was refused
+
+
+class Metadata(Protocol):
+    """What is asked of the metadata cache."""
+
+    def is_alive(self, broker_id: int) -> bool: ...
+
+    def partition(self, name: str, index: int) -> "PartitionState | None": ...
 
 
 class InSyncSets:
@@ -25,14 +36,14 @@ class InSyncSets:
         self,
         node_id: int,
         writer: IsrWriter,
-        is_alive: Callable[[int], bool],
+        metadata: Metadata,
         notify: Callable[[Partition], None],
         lag_max: float,
     ) -> None:
         """``notify`` wakes who waits for a partition; ``lag_max`` is in seconds."""
         self._node_id = node_id
         self._writer = writer
-        self._is_alive = is_alive
+        self._metadata = metadata
         self._notify = notify
         self._interval = lag_max / 2
         self._writes: dict[Partition, asyncio.Future[IsrOutcome]] = {}
@@ -50,9 +61,15 @@ class InSyncSets:
             write.cancel()
 
     def consider(self, partition: Partition, broker_id: int) -> None:
-        """A follower that is not in sync has fetched: perhaps it is, now."""
-        if partition.wants_in_sync(broker_id) and self._is_alive(broker_id):
-            self._write(partition, partition.expand(broker_id))
+        """A follower has fetched that is not in sync, and perhaps is, now; or that is in sync, and
+        asks for less than it had."""
+        if partition.wants_in_sync(broker_id):
+            if self._metadata.is_alive(broker_id):
+                self._write(partition, partition.expand(broker_id))
+        elif partition.has_lost(broker_id):
+            change = partition.put_out(broker_id)
+            if change is not None:
+                self._write(partition, change)
 
     def forget(self, partition: Partition) -> None:
         """The epoch in which something may be under way for a partition is over."""
@@ -65,11 +82,20 @@ class InSyncSets:
         for partition in partitions:
             if not partition.remotes or partition.log.offline is not None:
                 continue
+            self._compare(partition)
             change = partition.shrink()
             if change is not None:
                 self._write(partition, change)
             # Replicas that had nearly caught up, and then did not, no longer hold it back.
             if partition.advance_high_watermark():
+                self._notify(partition)
+
+    def _compare(self, partition: Partition) -> None:
+        """A member may have left the set by itself (``unclean_start``); the controller tells."""
+        state = self._metadata.partition(partition.topic, partition.index)
+        if state is not None and state.zk_version > partition.partition_epoch:
+            found = FoundState(state.leader, state.leader_epoch, state.isr, state.zk_version)
+            if partition.learn(found):
                 self._notify(partition)
 
     def _write(self, partition: Partition, change: IsrChange) -> None:

@@ -389,6 +389,22 @@ class Partition:
         wanted = {*self.in_sync_replicas, broker_id}
         return self._propose(tuple(each for each in self.replicas if each in wanted))
 
+    def has_lost(self, broker_id: int) -> bool:
+        """Whether an in-sync follower lacks what it had: it asks for something below the high
+        watermark, so its disk has forgotten. It must not be elected."""
+        remote = self.remotes.get(broker_id)
+        return (
+            remote is not None
+            and 0 <= remote.log_end_offset < self.log.high_watermark
+            and broker_id in self.in_sync_replicas
+        )
+
+    def put_out(self, broker_id: int) -> IsrChange | None:
+        """Begin to put a follower out of the in-sync set, unless a change is under way."""
+        if self._pending is not None or self._clock.monotonic() < self._proposals_from:
+            return None
+        return self._propose(tuple(each for each in self.in_sync_replicas if each != broker_id))
+
     def shrink(self) -> IsrChange | None:
         """Begin to put followers out that have lagged for too long, if there are any."""
         now = self._clock.monotonic()
@@ -436,14 +452,24 @@ class Partition:
             return
         self._pending = None
         self._proposals_from = self._clock.monotonic() + pause
-        if (
-            found is not None
-            and found.leader == self.node_id
-            and found.leader_epoch == self.leader_epoch
-        ):
-            self.in_sync_replicas = list(found.isr)
-            self.partition_epoch = found.partition_epoch
+        if found is not None:
+            self.learn(found)
         self._sort_remotes()
+
+    def learn(self, found: FoundState) -> bool:
+        """Go by the state node where it is later than what is known here, and of the same epoch:
+        somebody else has written it. True if that is so."""
+        if (
+            self._pending is not None
+            or found.leader != self.node_id
+            or found.leader_epoch != self.leader_epoch
+            or found.partition_epoch <= self.partition_epoch
+        ):
+            return False
+        self.in_sync_replicas = list(found.isr)
+        self.partition_epoch = found.partition_epoch
+        self._sort_remotes()
+        return True
 
     def low_watermark(self, alive: Sequence[int] | frozenset[int]) -> int:
         """The smallest log start offset of the live replicas, as told by the leader."""

@@ -38,6 +38,7 @@ class LogDirectory:
         "cleaner_offsets",
         "high_watermarks",
         "log_start_offsets",
+        "lost_memory",
         "meta",
         "offline",
         "path",
@@ -51,6 +52,8 @@ class LogDirectory:
         self.offline: str | None = None
         self.meta: meta.Meta | None = None
         self.was_clean = False
+        self.lost_memory = False
+        """Whether the machine went down before what was written here had reached the disk."""
         self._lock: meta.DirectoryLock | None = None
         self._logs: dict[TopicPartition, Log] = {}
         self.recovery_points: dict[TopicPartition, int] = {}
@@ -59,8 +62,9 @@ class LogDirectory:
         self.cleaner_offsets: dict[TopicPartition, int] = {}  # first dirty ones; kept up to date
         self._written: dict[str, dict[TopicPartition, int]] = {}  # checkpoints as last written
 
-    def __init__(self, fs: FileSystem, path: str) -> None:
-        """Make the directory if need be, and lock it.
+    def __init__(self, fs: FileSystem, path: str, boot: bytes = b"") -> None:
+        """Make the directory if need be, and lock it. ``boot`` tells this run of the machine from
+        others.
 
         Raises LogDirectoryError when another broker has it or it is another's, and OSError.
         """
@@ -70,6 +74,8 @@ class LogDirectory:
         try:
             self.meta = meta.read_meta(fs, path)
             self.was_clean = meta.was_clean_shutdown(fs, path)
+            if self.meta is not None and not self.was_clean:
+                self.lost_memory = not boot or meta.noted_boot_id(fs, path) != boot
         except BaseException:
             self.unlock()
             raise
@@ -226,6 +232,13 @@ class LogDirectory:
     def clear_clean_mark(self) -> None:
         """Logs are about to be written. *May block long.* Raises OSError."""
         meta.clear_clean_shutdown(self._fs, self.path)
+
+    def note_boot(self, boot: bytes) -> None:
+        """What was lost has been dealt with: from now on this run of the machine counts. *May
+        block long.* Raises OSError."""
+        if meta.noted_boot_id(self._fs, self.path) != boot:
+            meta.note_boot_id(self._fs, self.path, boot)
+        self.lost_memory = False
 
     def mark_clean(self) -> None:
         """Everything is flushed, checkpointed and closed. *May block long.* Raises OSError."""

@@ -66,7 +66,10 @@ class LogManager:
         *,
         rng: random.Random | None = None,
         open_files: OpenFiles | None = None,
+        boot: bytes | None = None,
     ) -> None:
+        """``boot`` tells this run of the machine from others; by default it is asked for."""
+        self._boot = boot
         self._config = config
         self._fs = fs or FileSystem()
         self._clock = clock or SystemClock()
@@ -100,10 +103,14 @@ class LogManager:
         LogDirectoryError, a whole sentence for the user, after releasing what was locked.
         """
         failed = "", ""
+        if self._boot is None:
+            self._boot = meta.boot_id(self._fs)
         try:
             for path in self._config.log_dirs:
                 try:
-                    self._directories.append(LogDirectory(self._fs, os.path.abspath(path)))
+                    self._directories.append(
+                        LogDirectory(self._fs, os.path.abspath(path), self._boot)
+                    )
                 except OSError as error:
                     reason = os.strerror(error.errno) if error.errno else str(error)
                     if error.errno not in _DISK_FAILED:
@@ -303,6 +310,29 @@ class LogManager:
 
     def __iter__(self) -> Iterator[Log]:
         return iter(self._logs.values())
+
+    @property
+    def lost_memory(self) -> bool:
+        """Whether the machine went down after the last start, with what was not on disk yet."""
+        return any(directory.lost_memory for directory in self._directories)
+
+    def whole(self) -> set[TopicPartition]:
+        """The partitions that have kept all their records nevertheless."""
+        return {
+            topic_partition
+            for topic_partition, each in self._logs.items()
+            if not self._homes[topic_partition].lost_memory or each.config.flush_messages <= 1
+        }
+
+    async def forgive(self) -> None:
+        """What :attr:`lost_memory` tells has been dealt with, or is of no concern."""
+        loop = asyncio.get_running_loop()
+        for directory in self._directories:
+            if directory.offline is None:
+                try:
+                    await loop.run_in_executor(None, directory.note_boot, self._boot or b"")
+                except OSError as error:
+                    self.directory_failed(directory, error)
 
     def __len__(self) -> int:
         return len(self._logs)

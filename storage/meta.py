@@ -14,6 +14,8 @@ from kavka.storage.fs import File, FileSystem
 
 META_PROPERTIES: Final = "meta.properties"
 CLEAN_SHUTDOWN: Final = ".kafka_cleanshutdown"
+BOOT: Final = ".kavka_boot"
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 LOCK: Final = ".lock"
 
 _VERSION: Final = "0"
@@ -129,6 +131,31 @@ def clear_clean_shutdown(fs: FileSystem, log_dir: str) -> None:
     if was_clean_shutdown(fs, log_dir):
         fs.unlink(os.path.join(log_dir, CLEAN_SHUTDOWN), missing_ok=True)
         fs.sync_dir(log_dir)
+
+
+def boot_id(fs: FileSystem) -> bytes:
+    """What tells one run of the machine from another; empty where that is not known."""
+    try:
+        return fs.read_bytes(_BOOT_ID).strip()
+    except OSError:
+        return b""
+
+
+def noted_boot_id(fs: FileSystem, log_dir: str) -> bytes:
+    """The machine's run in which the directory was last written; empty when nobody noted it.
+
+    Raises OSError.
+    """
+    try:
+        return fs.read_bytes(os.path.join(log_dir, BOOT))
+    except FileNotFoundError:
+        return b""
+
+
+def note_boot_id(fs: FileSystem, log_dir: str, boot: bytes) -> None:
+    """Note in which run of the machine the directory is written. *May block long.* Raises
+    OSError."""
+    fs.atomic_write(os.path.join(log_dir, BOOT), boot)
 
 
 class DirectoryLock:

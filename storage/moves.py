@@ -50,6 +50,11 @@ class Move:
         """Where the current log was cut since the copy was last brought into line with it."""
 
     @property
+    def was_cut(self) -> bool:
+        """Whether the copy has to be brought into line."""
+        return self.cut_to is not None
+
+    @property
     def lag(self) -> int:
         """Offsets that the future log is behind."""
         return max(self.current.log_end_offset - self.future.log_end_offset, 0)
@@ -161,7 +166,7 @@ class Mover:
                 continue
             for data in await loop.run_in_executor(None, self._read, pieces):
                 self._require_online(move)
-                if move.cut_to is not None:
+                if move.was_cut:
                     break  # what was read may be gone
                 future.append_as_follower(memoryview(data))
                 copied += len(data)

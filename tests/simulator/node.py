@@ -39,6 +39,7 @@ from kavka.replication.registration import RegistrationError
 from kavka.replication.replica_manager import ReplicaManager
 from kavka.replication.store.base import StoreError
 from kavka.replication.throttling import ReplicationThrottle
+from kavka.replication.unclean_start import leave_in_sync_sets
 from kavka.replication.waiting import WaitingRoom
 from kavka.replication.znodes import Registration
 from kavka.storage import manager as storage_manager
@@ -101,6 +102,7 @@ class Node:
         self.fs = PowerLossFileSystem(self.clock.wall_ms)
         self.process: Process | None = None
         self.starts = 0
+        self.boots = 1  # of the machine
         self.lost_power = False  # since it was last taken into the in-sync sets
         self.out_of: set[TopicPartition] = set()  # whose sets it has been seen out of since
 
@@ -124,6 +126,7 @@ class Node:
         self.network.process_died(process)
         self.process = None
         if power:
+            self.boots += 1
             self.fs = self.fs.crash(self.world.random)
         else:
             self.fs.restart()
@@ -177,7 +180,8 @@ class Process:
         broker.loop = loop
         broker.node_id = node.broker_id
         rng = random.Random(self.world.random.random())
-        logs = broker.logs = LogManager(config, node.fs, node.clock, rng=rng)
+        boot = str(node.boots).encode()
+        logs = broker.logs = LogManager(config, node.fs, node.clock, rng=rng, boot=boot)
         logs.open_directories()
         store = SimStore(node.zookeeper, node.broker_id, loop)
         broker.store = store
@@ -246,6 +250,9 @@ class Process:
             membership.open_channel,
         )
         self.teardown.push_async_callback(broker.controller.stop)
+        if logs.lost_memory:
+            await leave_in_sync_sets(store, node.broker_id, logs.whole())
+        await logs.forgive()
         self.accepting = True
         await membership.join()
         self.ready = True

@@ -141,8 +141,6 @@ class Simulation:
 
     def _strike(self, fault: str, node: Node, other: int, lasting: float) -> bool:
         later, broker_id = self.outside.call_later, node.broker_id
-        if self._is_calm() and fault != "break":
-            return False
         match fault:
             case "kill" | "power":
                 power = fault == "power"
@@ -189,24 +187,18 @@ class Simulation:
             node.process.loop.resume()
 
     def _may_lose_power(self, node: Node) -> bool:
-        """Whether what was acknowledged is elsewhere, too, as far as Kafka promises anything.
-
-        Without synchronous flush a broker that comes back without the last of its records may be
-        elected for what it had before, if it is still named in sync: so nobody else may be in
-        trouble until it is not.
-        """
+        """Whether what was acknowledged is elsewhere, too: somebody else who is in sync has it in
+        memory, dead or alive as a process."""
         if self.plan.flush_messages == 1:
             return True
-        return not self.zookeeper.cut and all(
-            other is node or (_ready(other) and not other.lost_power)
-            for other in self.nodes.values()
-        )
-
-    def _is_calm(self) -> bool:
-        """Whether all have to be left alone; see above."""
-        return self.plan.flush_messages is None and any(
-            node.lost_power for node in self.nodes.values()
-        )
+        for tp in self.tps:
+            state = self._znode(tp)
+            if state is None or not any(
+                member != node.broker_id and not self.nodes[member].lost_power
+                for member in state.isr
+            ):
+                return False
+        return True
 
     def _heal(self) -> None:
         self.world.note("healing")
