@@ -346,8 +346,6 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "ZooKeeper requests under way at the same time."),
     ("zookeeper.set.acl", BOOLEAN, False, None, HIGH, FIXED,
      "Whether znodes are created with ACLs that only brokers can write."),
-    ("zookeeper.digest", PASSWORD, None, None, MEDIUM, FIXED,
-     "Who this broker is to ZooKeeper, as user:password of its digest scheme."),
     ("zookeeper.sync.time.ms", INT, 2000, None, LOW, FIXED,
      "How far a ZooKeeper follower may lag behind its leader."),
 
@@ -419,6 +417,8 @@ _THROTTLE_ROWS: Final[tuple[_Row, ...]] = (
 )
 
 _OWN_ROWS: Final[tuple[_Row, ...]] = (
+    ("zookeeper.digest", PASSWORD, None, None, MEDIUM, FIXED,
+     "Who this broker is to ZooKeeper, as user:password of its digest scheme."),
     ("compatibility", STRING, "latest", COMPATIBILITY_LEVELS, HIGH, FIXED,
      "Kafka release whose API versions are offered; latest offers all that work."),
     ("profile", STRING, "default", PROFILES, HIGH, FIXED,
