@@ -19,8 +19,10 @@ def client_security(config: "BrokerConfig", tls: "TlsKeeper") -> ClientSecurity:
     protocol = config.security_protocols[listener]
     security = PLAINTEXT
     if protocol.endswith("SSL"):
-        context = tls.client(listener).context
-        security = security._replace(tls=lambda: context, check_hostname=context.check_hostname)
+        live = tls.client(listener)
+        security = security._replace(
+            tls=lambda: live.context, check_hostname=live.context.check_hostname
+        )
     if protocol.startswith("SASL_"):
         from kavka.broker.security.sasl.settings import inter_broker_handshake
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 from kavka.config.option import ConfigError
 
 if TYPE_CHECKING:
-    from kavka.broker.security.tls.context import Loaded
-    from kavka.broker.security.tls.settings import TlsSettings
+    from kavka.broker.security.tls.settings import ClientContext, LiveContext, TlsSettings
     from kavka.config.broker import BrokerConfig
     from kavka.config.listeners import Endpoint
     from kavka.storage.clock import Clock
@@ -36,6 +35,7 @@ class TlsKeeper:
         self._loop = loop
         self._clock = clock
         self._settings: dict[str, TlsSettings] = {}
+        self._clients: dict[str, ClientContext] = {}
         self._reloading: asyncio.Task[None] | None = None
         self._again = False
         self._stopped = False
@@ -68,18 +68,21 @@ class TlsKeeper:
             self._keep(found)
         return found
 
-    def client(self, listener: str) -> "Loaded":
-        """A context for connections to that listener of other brokers. *Blocks*.
+    def client(self, listener: str) -> "ClientContext":
+        """The context for connections to that listener of other brokers, kept fresh too.
 
-        Raises ConfigError.
+        *Blocks*. Raises ConfigError.
         """
-        from kavka.broker.security.tls.context import client_context, options_of
+        from kavka.broker.security.tls.settings import ClientContext
 
-        return client_context(options_of(self._config, listener))
+        found = self._clients.get(listener)
+        if found is None:
+            found = self._clients[listener] = ClientContext(self._config, listener)
+        return found
 
     def reload(self) -> None:
         """Look whether settings or files have changed and take them over, in the background."""
-        if self._stopped or not self._settings:
+        if self._stopped or not (self._settings or self._clients):
             return
         if self._reloading is not None:
             self._again = True
@@ -98,37 +101,37 @@ class TlsKeeper:
 
     async def _reload(self) -> None:
         try:
-            for settings in list(self._settings.values()):
-                await self._refresh(settings)
+            for live in (*self._settings.values(), *self._clients.values()):
+                await self._refresh(live)
         finally:
             self._reloading = None
             if self._again:
                 self._again = False
                 self.reload()
 
-    async def _refresh(self, settings: "TlsSettings") -> None:
-        options = settings.options(self._config)
+    async def _refresh(self, live: "LiveContext") -> None:
+        options = live.options(self._config)
         try:
-            if not await self._loop.run_in_executor(None, settings.changed, options):
+            if not await self._loop.run_in_executor(None, live.changed, options):
                 return
-            fresh = await self._loop.run_in_executor(None, settings.load, options)
+            fresh = await self._loop.run_in_executor(None, live.load, options)
         except ConfigError as error:
             log.error("new certificates cannot be used, the old ones stay: %s", error.message)
             return
-        settings.use(fresh)
-        log.info("certificates replaced for new connections listener=%s", settings.endpoint.name)
-        self._warn_of_expiry(settings)
+        live.use(fresh)
+        log.info("certificates replaced for new connections listener=%s", live.listener)
+        self._warn_of_expiry(live)
 
     def _keep(self, settings: "TlsSettings") -> None:
         self._settings[settings.endpoint.name] = settings
         self._warn_of_expiry(settings)
 
-    def _warn_of_expiry(self, settings: "TlsSettings") -> None:
-        expires = settings.expires
+    def _warn_of_expiry(self, live: "LiveContext") -> None:
+        expires = live.expires
         if expires is None:
             return
         days = (expires.timestamp() - self._clock.wall_ms() / 1000) / 86_400
-        facts = f"listener={settings.endpoint.name} expires={expires.isoformat()}"
+        facts = f"listener={live.listener} expires={expires.isoformat()}"
         if days <= 0:
             log.error("the certificate has expired, clients will refuse it %s", facts)
         elif days <= _WARN_BEFORE_DAYS:

@@ -11,6 +11,7 @@ from kavka.broker.security.tls.connection import TlsConnection
 from kavka.broker.security.tls.context import (
     Loaded,
     Options,
+    client_context,
     options_of,
     server_context,
 )
@@ -37,21 +38,13 @@ class Fresh(NamedTuple):
     loaded: Loaded
 
 
-class TlsSettings:
-    """What one listener needs to know of TLS; the same object for as long as it listens."""
+class LiveContext:
+    """A context that follows its settings and the files behind them, when it is told to look."""
 
-    def __init__(self, config: "BrokerConfig", endpoint: "Endpoint") -> None:
+    def __init__(self, config: "BrokerConfig", listener: str) -> None:
         """*Blocks*: reads the stores. Raises ConfigError."""
-        self.endpoint = endpoint
-        rules = config.listener_value(endpoint.name, _RULES)
-        assert isinstance(rules, tuple)
-        self._rules = PrincipalRules(",".join(rules))  # a list only to 2.3's table of settings
+        self.listener = listener
         self._options, self._stamp, self._loaded = self.load(self.options(config))
-
-    def options(self, config: "BrokerConfig") -> Options:
-        """The options of this listener in these settings."""
-        sasl = self.endpoint.protocol.startswith("SASL_")
-        return options_of(config, self.endpoint.name, sasl=sasl)
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -62,6 +55,57 @@ class TlsSettings:
     def expires(self) -> datetime | None:
         """When the first of the certificates in use ends to be valid."""
         return self._loaded.expires
+
+    def options(self, config: "BrokerConfig") -> Options:
+        """What these settings say."""
+        return options_of(config, self.listener)
+
+    def changed(self, options: Options) -> bool:
+        """Whether other settings hold, or the files are not those that were read. *Blocks*."""
+        return options != self._options or _stamp(options) != self._stamp
+
+    def load(self, options: Options) -> Fresh:
+        """*Blocks*. What :meth:`use` takes. Raises ConfigError."""
+        stamp = _stamp(options)
+        try:
+            return Fresh(options, stamp, self._build(options))
+        except ConfigError as error:
+            message = f"Listener {self.listener}: {error.message}"
+            raise ConfigError(error.name, message) from None
+
+    def use(self, fresh: Fresh) -> None:
+        """New connections are made with these from now on."""
+        self._options, self._stamp, self._loaded = fresh
+
+    def _build(self, options: Options) -> Loaded:
+        raise NotImplementedError
+
+
+class ClientContext(LiveContext):
+    """For connections to a listener of other brokers."""
+
+    def _build(self, options: Options) -> Loaded:
+        return client_context(options)
+
+
+class TlsSettings(LiveContext):
+    """What one listener needs to know of TLS; the same object for as long as it listens."""
+
+    def __init__(self, config: "BrokerConfig", endpoint: "Endpoint") -> None:
+        """*Blocks*: reads the stores. Raises ConfigError."""
+        self.endpoint = endpoint
+        rules = config.listener_value(endpoint.name, _RULES)
+        assert isinstance(rules, tuple)
+        self._rules = PrincipalRules(",".join(rules))  # a list only to 2.3's table of settings
+        super().__init__(config, endpoint.name)
+
+    def options(self, config: "BrokerConfig") -> Options:
+        """What these settings say."""
+        sasl = self.endpoint.protocol.startswith("SASL_")
+        return options_of(config, self.listener, sasl=sasl)
+
+    def _build(self, options: Options) -> Loaded:
+        return server_context(options)
 
     def connect(
         self,
@@ -96,23 +140,6 @@ class TlsSettings:
                 f"{name[:200]!r}"
             )
         return f"User:{user}"
-
-    def changed(self, options: Options) -> bool:
-        """Whether other settings hold, or the files are not those that were read."""
-        return options != self._options or _stamp(options) != self._stamp
-
-    def load(self, options: Options) -> Fresh:
-        """*Blocks*. What :meth:`use` takes. Raises ConfigError."""
-        stamp = _stamp(options)
-        try:
-            return Fresh(options, stamp, server_context(options))
-        except ConfigError as error:
-            message = f"Listener {self.endpoint.name}: {error.message}"
-            raise ConfigError(error.name, message) from None
-
-    def use(self, fresh: Fresh) -> None:
-        """New connections are served with these from now on."""
-        self._options, self._stamp, self._loaded = fresh
 
 
 def _stamp(options: Options) -> _Stamp:

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def issuer(settings: TlsSettings, clients: Certificates) -> str:
     return load_der_x509_certificate(der).issuer.rfc4514_string()
 
 
-SSL = Endpoint("SSL", "SSL", "127.0.0.1", 9093)
+SECURE = Endpoint("SSL", "SSL", "127.0.0.1", 9093)
 
 
 def test_a_file_that_changed_is_read_when_settings_are_written(
@@ -67,7 +68,7 @@ def test_a_file_that_changed_is_read_when_settings_are_written(
         config = BrokerConfig(settings(store))
         keeper = TlsKeeper(config, asyncio.get_running_loop(), SystemClock())
         await keeper.prepare(config)
-        live = keeper.settings(SSL)
+        live = keeper.settings(SECURE)
         before = live.context
         assert "Test CA" in issuer(live, certificates)
         # The same value, and the same file: nothing to do.
@@ -77,7 +78,7 @@ def test_a_file_that_changed_is_read_when_settings_are_written(
         shutil.copy(others.path("server.keystore.jks"), store)
         config.set_dynamic_broker({LOCATION: str(store)})
         await keeper.settled()
-        assert keeper.settings(SSL) is live
+        assert keeper.settings(SECURE) is live
         assert "Other CA" in issuer(live, others)
         await keeper.stop()
 
@@ -94,7 +95,7 @@ def test_a_bad_file_keeps_the_old_certificates(
         config = BrokerConfig(settings(store))
         keeper = TlsKeeper(config, asyncio.get_running_loop(), SystemClock())
         await keeper.prepare(config)
-        live = keeper.settings(SSL)
+        live = keeper.settings(SECURE)
         store.write_bytes(b"no store at all")
         with pytest.raises(ConfigError, match=r"Listener SSL: .* no JKS, PKCS12 or PEM store"):
             await keeper.prepare(config, {"SSL"})
@@ -114,6 +115,29 @@ def test_a_bad_file_keeps_the_old_certificates(
     assert not any(PASSWORD in line for line in caplog.messages)
 
 
+def test_connections_to_other_brokers_follow_too(
+    certificates: Certificates, others: Certificates, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        trust = tmp_path / "trust.crt"
+        shutil.copy(certificates.path("ca.crt"), trust)
+        config = BrokerConfig({"ssl.truststore.location": str(trust)})
+        keeper = TlsKeeper(config, asyncio.get_running_loop(), SystemClock())
+        live = keeper.client("INTERNAL")
+        assert keeper.client("INTERNAL") is live
+        theirs = server_context(others.options()).context
+        connect(server_context(certificates.options()).context, live.context, "localhost")
+        with pytest.raises(ssl.SSLCertVerificationError):
+            connect(theirs, live.context, "localhost")
+        shutil.copy(others.path("ca.crt"), trust)
+        config.set_dynamic_broker({"listener.name.internal.ssl.truststore.location": str(trust)})
+        await keeper.settled()
+        connect(theirs, live.context, "localhost")
+        await keeper.stop()
+
+    run(test)
+
+
 def test_trying_changes_nothing(
     certificates: Certificates, others: Certificates, store: Path
 ) -> None:
@@ -121,10 +145,10 @@ def test_trying_changes_nothing(
         config = BrokerConfig(settings(store))
         keeper = TlsKeeper(config, asyncio.get_running_loop(), SystemClock())
         await keeper.prepare(config)
-        live = keeper.settings(SSL)
+        live = keeper.settings(SECURE)
         changed = config.with_dynamic({}, {LOCATION: others.path("server.keystore.jks")})
         await keeper.prepare(changed, {"SSL", "PLAINTEXT"})
-        assert keeper.settings(SSL) is live
+        assert keeper.settings(SECURE) is live
         assert "Test CA" in issuer(live, certificates)
         missing = config.with_dynamic({}, {LOCATION: "/no/such/file"})
         with pytest.raises(ConfigError, match="/no/such/file does not exist"):
@@ -180,7 +204,7 @@ def test_keys_leave_nothing_behind(store: Path) -> None:
     before = set(Path("/proc/self/fd").iterdir())
     config = BrokerConfig(settings(store))
     for _ in range(5):
-        TlsSettings(config, SSL)
+        TlsSettings(config, SECURE)
     after = set(Path("/proc/self/fd").iterdir())
     assert len(after) <= len(before) + 1
 
@@ -189,7 +213,7 @@ def test_rules_make_principals(certificates: Certificates, store: Path) -> None:
     config = BrokerConfig(
         settings(store, ssl_principal_mapping_rules="RULE:^CN=(.*)$/$1/U, DEFAULT")
     )
-    live = TlsSettings(config, SSL)
+    live = TlsSettings(config, SECURE)
     context = certificates.client_context(known=True)
     required = certificates.options(client_auth="required")
     ours, _ = connect(server_context(required).context, context)
