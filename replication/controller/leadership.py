@@ -98,6 +98,9 @@ class Leadership:
             if partition.state is None or gone not in (partition.leader, *partition.isr):
                 return None
             choice = elections.without_replica(partition.leader, partition.isr, gone)
+            if set(choice.isr).isdisjoint(self._cluster.usable(tp)):
+                # Nobody leads, so nobody gets ahead: whoever of them comes first has everything.
+                choice = Choice(choice.leader, partition.isr)
             return choice if choice != (partition.leader, partition.isr) else None
 
         # Told who leads now, it would begin to follow again.
