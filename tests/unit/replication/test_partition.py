@@ -318,6 +318,28 @@ def test_epochs_of_a_client_that_knows_less_or_more() -> None:
     assert raised.value.code is ErrorCode.NOT_LEADER_OR_FOLLOWER
 
 
+def test_who_asks_for_less_than_all_in_sync_have_is_put_out_at_once() -> None:
+    """Its disk has forgotten what it had: it must not be elected for what it was."""
+    case = Case()
+    case.append(3)
+    for follower in (2, 3):
+        case.fetch(follower, 3)
+    assert not case.partition.has_lost(2)
+    case.fetch(2, 1)
+    assert case.partition.has_lost(2)
+    assert case.partition.put_out(2) == IsrChange((1, 3), 5, 1, 0)
+    assert case.partition.put_out(3) is None, "one change at a time"
+
+
+def test_a_later_state_of_this_epoch_is_learnt_from_the_metadata() -> None:
+    case = Case()
+    assert not case.partition.learn(FoundState(ME, 5, (1, 2), 0))
+    assert not case.partition.learn(FoundState(ME, 6, (1, 2), 4))
+    assert not case.partition.learn(FoundState(2, 5, (1, 2), 4))
+    assert case.partition.learn(FoundState(ME, 5, (1, 2), 4))
+    assert (case.partition.in_sync_replicas, case.partition.partition_epoch) == ([1, 2], 4)
+
+
 class Store:
     """The state node: a conditional write, and answers that come when they come."""
 

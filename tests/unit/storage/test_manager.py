@@ -505,3 +505,38 @@ def test_a_full_disk_takes_nothing_offline(disks: Disks) -> None:
 
     disks.run(fail)
     assert disks.file(".kafka_cleanshutdown").exists()
+
+
+def test_only_a_machine_that_went_down_loses_what_was_not_synced(tmp_path: Path) -> None:
+    """A killed process has lost nothing, and a clean stop neither; what a topic has synced at once
+    is whole in any case. Until it is dealt with, a start that fails changes nothing."""
+
+    def start(boot: bytes, *, stop: bool, forgive: bool = True) -> tuple[bool, set[TopicPartition]]:
+        async def main() -> tuple[bool, set[TopicPartition]]:
+            config = BrokerConfig({"log.dirs": str(tmp_path / "disk")})
+            manager = LogManager(config, clock=ManualClock(), boot=boot)
+            manager.open_directories()
+            manager.claim(1, "cluster")
+            synced = resolve({"flush.messages": "1"}, config)
+            await manager.start(lambda name: synced if name == "b" else resolve({}, config))
+            found = manager.lost_memory, manager.whole()
+            manager.get_or_create(A0, resolve({}, config), TOPIC_ID)
+            manager.get_or_create(B0, synced, TOPIC_ID)
+            if forgive:
+                await manager.forgive()
+                assert not manager.lost_memory
+            if stop:
+                await manager.stop()
+            else:
+                await crash(manager)
+            return found
+
+        return asyncio.run(main())
+
+    assert start(b"first", stop=False) == (False, set())
+    assert start(b"first", stop=False) == (False, {A0, B0})
+    assert start(b"second", stop=False, forgive=False) == (True, {B0})
+    assert start(b"second", stop=True) == (True, {B0})
+    assert start(b"third", stop=False) == (False, {A0, B0})
+    assert start(b"third", stop=False) == (False, {A0, B0})
+    assert start(b"", stop=False, forgive=False) == (True, {B0}), "not known: the worst is assumed"
