@@ -365,10 +365,12 @@ class Connection(Answering):
         if not self.proven:
             start = bytes(view[pos : pos + 4])
             if start in _HTTP:
+                self._hub.misdirected += 1
                 raise MalformedFrame(
                     f"the peer speaks HTTP, but this listener speaks {self.endpoint.protocol}"
                 )
             if start[0] == 0x16 and start[1] == 3:
+                self._hub.misdirected += 1
                 raise MalformedFrame(self._tls_refusal())
         if size < self.min_frame:
             raise MalformedFrame(f"a request of {size} bytes is too small to be one")

@@ -66,6 +66,7 @@ class Hub:
         self.connections: set[Connection] = set()
         self.now = clock.monotonic()  # of the last sweep: exact enough to tell who is idle
         self.monotonic = clock.monotonic
+        self.misdirected = 0  # connections that spoke TLS or HTTP to a listener without
         self.handshakes: Handshakes | None = None  # where a listener speaks TLS
         self.tls_ports: Callable[[], list[int]] = list  # where clients that want TLS find it
         self._sweep_seconds = min(max(bounds.idle / 8, _SWEEP_SECONDS_MIN), _SWEEP_SECONDS_MAX)

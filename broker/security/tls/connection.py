@@ -176,8 +176,12 @@ class TlsConnection(Connection):
         stream = self._stream
         if stream is None or self.closed:
             return
-        if stream.backlog and not self._writing:
-            self._send()
+        if stream.backlog:
+            if not self._writing:
+                self._send()
+            else:  # a peer may provoke alerts without end and read none of them
+                self._unsent = self._output.memory
+                self._mind_output()
         if stream.buffered and not (self.closed or self._closing or self._paused):
             self._paused |= TURN
             self._hub.resume_later(self)

@@ -201,6 +201,7 @@ def test_tls_on_a_plain_port_is_told_where_to_go(certificates: Certificates, lin
     assert connection.closed
     [line] = lines()
     assert "TLS on plaintext port" in line and "use 9093/9095" in line
+    assert network.hub.misdirected == 1
     network.close()
 
 
@@ -245,6 +246,26 @@ def test_a_damaged_record_ends_the_session(network: Network, lines: Lines) -> No
     assert "TLS failed: " in lines()[0]
     with pytest.raises(ssl.SSLError, match=r"(?i)alert"):
         client.recv(1)
+
+
+def test_alerts_that_nobody_reads_are_bounded(certificates: Certificates) -> None:
+    network = Network(certificates.contexts(), output=3_000_000)
+    client, connection = network.client()
+    stream = connection._stream  # type: ignore[attr-defined]
+    client.sendall(frame(Command.BIG, 1, b"3000000"))  # fills the socket
+    network.loop.settle()
+    client.sendall(frame(Command.SILENT, 2))
+    network.loop.settle()
+    assert network.service.served == [1, 2]
+    alert = bytes(100_000)
+    for _ in range(10):
+        stream._unsent.append(alert)
+        stream.backlog += len(alert)
+        connection._go_on()  # type: ignore[attr-defined]
+    client.sendall(frame(Command.SILENT, 3))
+    network.loop.settle()
+    assert network.service.served == [1, 2], "who does not read is not read"
+    network.close()
 
 
 # -- goodbyes ----------------------------------------------------------------------------------
