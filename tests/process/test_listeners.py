@@ -245,7 +245,7 @@ def test_clients_reach_the_broker_behind_a_forwarder(tmp_path: Path) -> None:
                 group_id="g",
                 consumer_timeout_ms=60_000,
             )
-            got = [record.value for record, _ in zip(consumer, range(100), strict=False)]
+            got = [record.value for _, record in zip(range(100), consumer, strict=False)]
             consumer.close()
             assert sorted(map(int, got)) == list(range(100))
             assert forwarder.accepted >= 4  # bootstrap and broker, of both clients
