@@ -12,7 +12,7 @@ reader of old data does not stall everybody.
 """
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 from kavka.broker.fetch.conversion import convert_reads, needs_conversion
 from kavka.broker.fetch.followers import count_sent, note_waiting, nudge
@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 
 KEY = 1
 
+_READS_KEPT: Final = 8  # by a fetch that waits; more are worth reading again
 
-def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | Pending:
+
+def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | bytes | Pending:
     version = request.version
     replica_id = body.replica_id
     if version >= 15:
@@ -112,6 +114,10 @@ def _park(
 ) -> Pending:
     pending = Pending(exclusive=options.magic < 2)
     waiter = FetchWaiter(broker, context, options, pending)
+    if options.replica_id < 0 and options.asker is None:
+        news = [read for read in reads if read.has_news] if context.incremental else reads
+        if len(news) <= _READS_KEPT:
+            waiter.reads = news
     keys = [read.partition for read in reads if read.partition is not None]
     broker.waiting.park(waiter, keys, max_wait_ms / 1000)
     if options.replica_id >= 0:
@@ -124,12 +130,13 @@ def _park(
 class FetchWaiter(Waiter):
     """A Fetch that found too little and waits for more."""
 
-    __slots__ = ("_broker", "_context", "_options", "_pending")
+    __slots__ = ("_broker", "_context", "_options", "_pending", "reads")
 
     def __init__(
         self, broker: "Broker", context: FetchContext, options: FetchOptions, pending: Pending
     ) -> None:
         super().__init__()
+        self.reads: list[PartitionRead] | None = None  # the answer if nothing happens meanwhile
         self._broker = broker
         self._context = context
         self._options = options
@@ -137,6 +144,7 @@ class FetchWaiter(Waiter):
 
     def try_complete(self, key: Hashable) -> bool:
         assert isinstance(key, Partition)
+        self.reads = None
         if self._options.min_bytes <= 1 and not self._has_more(key):
             return False
         reads = read_partitions(self._broker, self._context.partitions, self._options)
@@ -146,7 +154,10 @@ class FetchWaiter(Waiter):
         return True
 
     def expire(self) -> None:
-        self._finish(read_partitions(self._broker, self._context.partitions, self._options))
+        reads = self.reads
+        if reads is None:
+            reads = read_partitions(self._broker, self._context.partitions, self._options)
+        self._finish(reads)
 
     def _has_more(self, partition: Partition) -> bool:
         """Whether the partition that was touched has anything for us: a look, not a read."""
@@ -201,7 +212,7 @@ def _respond_later(
 
 def _respond(
     broker: "Broker", context: FetchContext, options: FetchOptions, reads: list[PartitionRead]
-) -> Raw:
+) -> Raw | bytes:
     session = context.session
     if context.incremental:
         reads = [read for read in reads if read.has_news]
@@ -217,6 +228,8 @@ def _respond(
             read.mark_sent()
             if read.size:
                 session.move_to_end(read.entry)
+    if len(parts) == 1 and broker.quotas is None:
+        return bytes(cast("bytearray", parts[0]))  # nothing new: sent together with others
     return Raw(parts)
 
 
