@@ -131,11 +131,13 @@ class Cluster:
             )
 
     def controller(self) -> Member:
-        """The member that is the controller."""
-        return self.members[
-            wait_for("a controller", lambda: self.metadata().controller_id in self.members)
-            and self.metadata().controller_id
-        ]
+        """The running member that is the controller."""
+
+        def found() -> Member | None:
+            member = self.members.get(self.metadata().controller_id)
+            return member if member is not None and member.running else None
+
+        return wait_for("a controller", found)
 
     def create(
         self,
