@@ -111,14 +111,15 @@ def test_sessions_end_with_the_password(tmp_path: Path) -> None:
         )
         producer.list_topics(timeout=10)
         set_password(broker, "bob", "second")
+        farewell = "the password of its user has been changed"
+        wait_for("the end of the session", lambda: farewell in broker.log())
         wait_for(
-            "the end of the session",
+            "the refusal",
             lambda: (
                 producer.poll(0.1) is not None
                 and any(failure.code() == KafkaError._AUTHENTICATION for failure in failures)
             ),
         )
-        assert "the password of its user has been changed" in broker.log()
         assert try_login(port, "bob", "second", "SCRAM-SHA-512") == "in"
 
 
