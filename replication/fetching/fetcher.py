@@ -12,108 +12,42 @@ records straight from the receive buffer into the logs.
 import asyncio
 import heapq
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from itertools import count
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final
 
 from kavka.protocol import codec
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k01_fetch import FetchRequest, FetchResponse, PartitionData
-from kavka.protocol.messages.k02_list_offsets import (
-    ListOffsetsPartition,
-    ListOffsetsPartitionResponse,
-    ListOffsetsRequest,
-    ListOffsetsResponse,
-    ListOffsetsTopic,
-)
-from kavka.protocol.messages.k23_offset_for_leader_epoch import (
-    EpochEndOffset as EpochAnswer,
-)
-from kavka.protocol.messages.k23_offset_for_leader_epoch import (
-    OffsetForLeaderEpochRequest,
-    OffsetForLeaderEpochResponse,
-    OffsetForLeaderPartition,
-    OffsetForLeaderTopic,
-)
+from kavka.protocol.messages.k23_offset_for_leader_epoch import EpochEndOffset as EpochAnswer
 from kavka.protocol.schema import Message
 from kavka.protocol.topics import TopicPartition
-from kavka.replication.client import BrokerAddress, BrokerUnavailable
+from kavka.replication.client import BrokerUnavailable
 from kavka.replication.fetching.following import FIRST_PAUSE, Following, Stage
+from kavka.replication.fetching.questions import (
+    EARLIEST,
+    EPOCHS_VERSION,
+    LATEST,
+    OFFSETS_VERSION,
+    OffsetAnswers,
+    ask_epochs,
+    ask_offsets,
+    read_epochs,
+    read_offsets,
+)
 from kavka.replication.fetching.session import ClientSession, Wanted
+from kavka.replication.fetching.surroundings import FetcherSettings, Link, Surroundings
 from kavka.replication.fetching.truncation import truncation
-from kavka.replication.partition import Partition
-from kavka.replication.throttling import ReplicationThrottle
-from kavka.storage.clock import Clock
 from kavka.storage.epochs import EpochEndOffset
 
 log = logging.getLogger("kavka.replication.fetching")
 
 # As with inter.broker.protocol.version=2.3: what a leader of that release understands.
 FETCH_VERSION: Final = 11
-EPOCHS_VERSION: Final = 3
-OFFSETS_VERSION: Final = 5
-
-LATEST: Final = -1
-EARLIEST: Final = -2
 
 _UNDER_WAY_MAX: Final = 2
 _THROTTLED_PAUSE: Final = (0.05, 1.0)  # seconds between looks at whether it is over
-
-
-class Link(Protocol):
-    """A connection to the leader; :class:`kavka.replication.client.BrokerClient` is one."""
-
-    def exchange(
-        self,
-        request: Message,
-        version: int,
-        on_body: Callable[[memoryview], None],
-        on_failure: Callable[[Exception], None],
-        timeout: float | None = None,
-    ) -> None:
-        """Send a request; one of the two is called later."""
-
-    def when_closed(self, callback: Callable[[], None]) -> None:
-        """Have it known when the connection is over."""
-
-    def close(self) -> None:
-        """End it."""
-
-
-Connect = Callable[[BrokerAddress, str], Coroutine[Any, Any, Link]]
-
-
-class Replicas(Protocol):
-    """What becomes of what is fetched: the replica manager."""
-
-    def follower_progressed(self, partition: Partition, size: int) -> None:
-        """``size`` bytes were appended, or the high watermark or the log start have moved."""
-
-    def sync(self, partition: Partition, callback: Callable[[], None]) -> None:
-        """Have all that is in the log brought to disk; call back when it is, or cannot be."""
-
-
-class FetcherSettings(NamedTuple):
-    """Kafka's ``replica.fetch.*``; times in seconds but for ``wait_max_ms``."""
-
-    node_id: int
-    wait_max_ms: int
-    min_bytes: int
-    max_bytes: int
-    partition_max_bytes: int
-    backoff: float
-
-
-class Surroundings(NamedTuple):
-    """What all fetchers of a broker share."""
-
-    loop: asyncio.AbstractEventLoop
-    clock: Clock
-    connect: Connect
-    find_address: Callable[[int], BrokerAddress | None]
-    replicas: Replicas
-    throttle: ReplicationThrottle | None
 
 
 class Fetcher:
@@ -315,71 +249,45 @@ class Fetcher:
     # -- comparing logs -----------------------------------------------------------------------
 
     def _compare_and_locate(self, link: Link) -> None:
-        topics: dict[str, OffsetForLeaderTopic] = {}
-        comparing: dict[TopicPartition, Following] = {}
-        locating: dict[TopicPartition, Following] = {}
+        comparing: list[Following] = []
+        locating: list[Following] = []
         todo, self._todo = self._todo, {}
         for following in todo:
             if not following.is_current:
                 continue
-            tp = following.topic_partition
             if following.stage is Stage.LOCATE:
                 following.stage = Stage.LOCATING
-                locating[tp] = following
-                continue
-            assert following.stage is Stage.COMPARE
-            epoch = following.partition.log.leader_epochs.latest_epoch
-            if epoch < 0:
+                locating.append(following)
+            elif following.partition.log.leader_epochs.latest_epoch < 0:
                 self._truncate(following, following.partition.high_watermark)
-                continue
-            following.stage = Stage.COMPARING
-            comparing[tp] = following
-            topic = topics.get(tp.topic)
-            if topic is None:
-                topic = topics[tp.topic] = OffsetForLeaderTopic(topic=tp.topic)
-            topic.partitions.append(
-                OffsetForLeaderPartition(
-                    partition=tp.partition,
-                    current_leader_epoch=following.leader_epoch,
-                    leader_epoch=epoch,
-                )
-            )
+            else:
+                assert following.stage is Stage.COMPARE
+                following.stage = Stage.COMPARING
+                comparing.append(following)
+        node_id = self._settings.node_id
         if comparing:
-            request = OffsetForLeaderEpochRequest(
-                replica_id=self._settings.node_id, topics=list(topics.values())
-            )
+            request = ask_epochs(node_id, comparing)
             self._ask(link, request, EPOCHS_VERSION, partial(self._compared, comparing))
         if locating:
-            bounds: dict[TopicPartition, ListOffsetsPartitionResponse] = {}
-            for timestamp, take in (
-                (LATEST, partial(self._located_end, locating, bounds)),
-                (EARLIEST, partial(self._located, locating, bounds)),
-            ):
-                self._ask(link, self._offsets_request(locating, timestamp), OFFSETS_VERSION, take)
+            ends: OffsetAnswers = {}
 
-    def _offsets_request(
-        self, locating: dict[TopicPartition, Following], timestamp: int
-    ) -> ListOffsetsRequest:
-        topics: dict[str, ListOffsetsTopic] = {}
-        for tp, following in locating.items():
-            topics.setdefault(tp.topic, ListOffsetsTopic(name=tp.topic)).partitions.append(
-                ListOffsetsPartition(
-                    partition_index=tp.partition,
-                    current_leader_epoch=following.leader_epoch,
-                    timestamp=timestamp,
-                )
-            )
-        return ListOffsetsRequest(replica_id=self._settings.node_id, topics=list(topics.values()))
+            def take_ends(body: memoryview) -> None:
+                ends.update(read_offsets(body))
 
-    def _compared(self, asked: dict[TopicPartition, Following], body: memoryview) -> None:
-        response = codec.decode(OffsetForLeaderEpochResponse, body, EPOCHS_VERSION)
-        for topic in response.topics:
-            for answer in topic.partitions:
-                following = asked.pop(TopicPartition(topic.topic, answer.partition), None)
-                if following is not None and self._is_followed(following, Stage.COMPARING):
-                    self._take_epoch(following, answer)
-        for following in asked.values():  # the leader says nothing of them
-            if self._is_followed(following, Stage.COMPARING):
+            self._ask(link, ask_offsets(node_id, locating, LATEST), OFFSETS_VERSION, take_ends)
+            request_of_starts = ask_offsets(node_id, locating, EARLIEST)
+            take = partial(self._located, locating, ends)
+            self._ask(link, request_of_starts, OFFSETS_VERSION, take)
+
+    def _compared(self, asked: list[Following], body: memoryview) -> None:
+        answers = read_epochs(body)
+        for following in asked:
+            if not self._is_followed(following, Stage.COMPARING):
+                continue
+            answer = answers.get(following.topic_partition)
+            if answer is not None:
+                self._take_epoch(following, answer)
+            else:
                 following.stage = Stage.COMPARE
                 self._pause(following, "no answer about its epochs")
 
@@ -426,32 +334,12 @@ class Fetcher:
             self._settle(following, always=cut)
         return True
 
-    def _located_end(
-        self,
-        asked: dict[TopicPartition, Following],
-        bounds: dict[TopicPartition, ListOffsetsPartitionResponse],
-        body: memoryview,
-    ) -> None:
-        response = codec.decode(ListOffsetsResponse, body, OFFSETS_VERSION)
-        for topic in response.topics:
-            for answer in topic.partitions:
-                bounds[TopicPartition(topic.name, answer.partition_index)] = answer
-
-    def _located(
-        self,
-        asked: dict[TopicPartition, Following],
-        ends: dict[TopicPartition, ListOffsetsPartitionResponse],
-        body: memoryview,
-    ) -> None:
-        response = codec.decode(ListOffsetsResponse, body, OFFSETS_VERSION)
-        starts = {
-            TopicPartition(topic.name, answer.partition_index): answer
-            for topic in response.topics
-            for answer in topic.partitions
-        }
-        for tp, following in asked.items():
+    def _located(self, asked: list[Following], ends: OffsetAnswers, body: memoryview) -> None:
+        starts = read_offsets(body)
+        for following in asked:
             if not self._is_followed(following, Stage.LOCATING):
                 continue
+            tp = following.topic_partition
             following.stage = Stage.LOCATE
             start, end = starts.get(tp), ends.get(tp)
             if start is None or end is None:

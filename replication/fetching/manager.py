@@ -8,14 +8,14 @@ from zlib import crc32
 
 from kavka.protocol.topics import TopicPartition
 from kavka.replication.client import BrokerAddress
-from kavka.replication.fetching.fetcher import (
+from kavka.replication.fetching.fetcher import Fetcher
+from kavka.replication.fetching.following import Following
+from kavka.replication.fetching.surroundings import (
     Connect,
-    Fetcher,
     FetcherSettings,
     Replicas,
     Surroundings,
 )
-from kavka.replication.fetching.following import Following
 from kavka.replication.partition import Partition
 from kavka.replication.throttling import ReplicationThrottle
 from kavka.storage.clock import Clock
