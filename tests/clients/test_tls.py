@@ -1,7 +1,10 @@
 """Real clients over TLS, each with the settings that ``kavka certs generate`` wrote for it."""
 
 import asyncio
+import contextlib
 import runpy
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +15,10 @@ from confluent_kafka import Consumer, Producer
 from kafka import KafkaConsumer, KafkaProducer
 
 from kavka.broker.security.tls.stores import read_store
-from tests.clients.test_java_tools import CONSOLE_CONSUMER, CONSOLE_PRODUCER
+from tests.broker_process import wait_for
+from tests.clients.test_java_tools import CONFIGS, CONSOLE_CONSUMER, CONSOLE_PRODUCER
 from tests.java import lines, run_tool
-from tests.tls_broker import TlsBroker, tls_broker, values
+from tests.tls_broker import TlsBroker, generate, tls_broker, values
 
 VALUES = [f"value-{number}".encode() * 100 for number in range(200)]
 
@@ -105,8 +109,6 @@ def test_kcat(secure: TlsBroker, topic: str) -> None:
 def test_a_wrong_authority_is_refused_by_the_client(
     secure: TlsBroker, topic: str, tmp_path: Path
 ) -> None:
-    from tests.tls_broker import generate
-
     generate(tmp_path / "other")
     producer = Producer(
         {**librdkafka(secure), "ssl.ca.location": str(tmp_path / "other" / "ca.crt")}
@@ -160,6 +162,47 @@ def test_java_shows_its_certificate(secure: TlsBroker, topic: str, tmp_path: Pat
         *("--command-config", str(file)),
         stdin="one\n",
     )
+
+
+@pytest.mark.java
+@pytest.mark.parametrize("release", ["4.3", "2.3"])
+def test_kafka_configs_replaces_certificates(tmp_path: Path, release: str) -> None:
+    """With a store of another password, which is stored encrypted."""
+    base = tmp_path / "base"
+    base.mkdir()
+    with tls_broker(base, {"password.encoder.secret": "a long secret"}) as broker:
+        others = tmp_path / "others"
+        generate(others)
+        prefix = "listener.name.ssl.ssl"
+        given = values(others / "server.tls.properties")
+        changes = ",".join(
+            f"{prefix}.{key}={given[f'ssl.{key}']}"
+            for key in ("keystore.location", "keystore.password", "key.password")
+        )
+        run_tool(
+            *(release, CONFIGS, "--bootstrap-server", broker.process.bootstrap, "--alter"),
+            *("--entity-type", "brokers", "--entity-name", "1", "--add-config", changes),
+        )
+        context = ssl.create_default_context(cafile=str(others / "ca.crt"))
+
+        def replaced() -> bool:
+            with (
+                contextlib.suppress(ssl.SSLCertVerificationError),
+                socket.create_connection(("127.0.0.1", broker.port)) as sock,
+                context.wrap_socket(sock, server_hostname="localhost"),
+            ):
+                return True
+            return False
+
+        wait_for("the other certificate", replaced)
+        password = given["ssl.keystore.password"]
+        assert password not in broker.process.log()
+        shown = run_tool(
+            *(release, CONFIGS, "--bootstrap-server", broker.process.bootstrap, "--describe"),
+            *("--entity-type", "brokers", "--entity-name", "1"),
+        )
+        assert f"{prefix}.keystore.location={others}" in shown.stdout
+        assert password not in shown.stdout
 
 
 # -- keytool -----------------------------------------------------------------------------------

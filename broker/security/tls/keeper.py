@@ -45,7 +45,8 @@ class TlsKeeper:
         """Load what the listeners in these settings need and do not have yet, off the loop.
 
         For listeners that are ``opened`` it is only tried: they get it once it is in force.
-        Raises ConfigError when something cannot be used.
+        Raises ConfigError when something cannot be used. A file that has become bad is no reason
+        to refuse settings that have nothing to do with it.
         """
         wanted = {e.name: e for e in config.listeners if e.protocol.endswith("SSL")}
         for name, endpoint in wanted.items():
@@ -54,6 +55,10 @@ class TlsKeeper:
                 self._keep(await self._loop.run_in_executor(None, _load, config, endpoint))
                 continue
             options = settings.options(config)
+            prefix = f"listener.name.{name.lower()}.ssl."
+            concerned = any(key.startswith(prefix) for key in config.dynamic_broker)
+            if not concerned and options == settings.options(self._config):
+                continue
             if await self._loop.run_in_executor(None, settings.changed, options):
                 await self._loop.run_in_executor(None, settings.load, options)
         for name in [*self._settings]:
