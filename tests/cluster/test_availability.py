@@ -82,11 +82,13 @@ def test_a_topic_is_deleted_though_a_replica_is_away(cluster: Cluster) -> None:
     away = cluster[3]
     away.kill()
     wait_for("its absence to be seen", lambda: 3 not in cluster.metadata().brokers)
-    cluster.admin().delete_topics(["gone"], operation_timeout=20)["gone"].result(30)
+    admin = cluster.admin()
+    admin.delete_topics(["gone"], operation_timeout=20)["gone"].result(30)
     wait_for("the topic to go", lambda: "gone" not in cluster.metadata().topics)
 
     def left(broker_id: int) -> list[Path]:
-        return list(cluster[broker_id].data_dir.glob("gone-*"))
+        # What is renamed is deleted a minute later.
+        return list(cluster[broker_id].data_dir.glob("gone-[0-9]"))
 
     wait_for("the replicas to go", lambda: not left(1) and not left(2))
     assert left(3)
