@@ -109,6 +109,7 @@ def server_context(options: Options) -> Loaded:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.options |= ssl.OP_NO_COMPRESSION
+    context.num_tickets = 1  # clients keep the last one
     _set_versions_and_suites(context, options)
     store = _key_store(options)
     if store is None:

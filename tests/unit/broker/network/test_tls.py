@@ -309,6 +309,28 @@ def test_a_certificate_names_the_principal(certificates: Certificates, lines: Li
 
 
 @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+def test_a_resumed_session_is_the_same_clients(certificates: Certificates, version: str) -> None:
+    def principal_of(certificate: bytes) -> str:
+        return f"User:{distinguished_name(certificate)}"
+
+    server = server_context(certificates.options(client_auth="required")).context
+    contexts = Contexts(server, certificates.client_context(version, known=True), principal_of)
+    network = Network(contexts)
+    first, _ = network.client()
+    network.exchange(first, frame(Command.ECHO, 1))
+    theirs, ours = network.sockets()
+    connection = network.serve_tls(ours)
+    again = TlsClient(theirs, contexts.client)
+    network.clients.append(again)
+    again.session.session = first.session.session
+    again.shake_hands(network.loop.settle)
+    assert again.session.session_reused
+    assert network.exchange(again, frame(Command.ECHO, 2)) == answer(2)
+    assert connection.principal == "User:CN=alice"
+    network.close()
+
+
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
 def test_a_certificate_may_be_required(
     certificates: Certificates, lines: Lines, version: str
 ) -> None:
