@@ -94,7 +94,15 @@ def test_a_topic_is_deleted_though_a_replica_is_away(cluster: Cluster) -> None:
     assert left(3)
     away.start()
     wait_for("the last replicas to go", lambda: not left(3))
-    cluster.create("gone", partitions=1)  # its name is free again
+
+    def again() -> bool:
+        try:
+            cluster.create("gone", partitions=1)
+        except KafkaException:
+            return False  # its nodes go last
+        return True
+
+    wait_for("its name to be free", again)
     assert "kept" in cluster.metadata().topics
 
 
