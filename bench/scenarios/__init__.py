@@ -17,5 +17,8 @@ SCENARIOS: Final = (
     "memory",
     "many_messages",
     "stalls",
+    "cluster_speed",
+    "cluster_idle",
+    "failover",
 )
 """In the order in which they run; the command line writes ``-`` for ``_``."""
