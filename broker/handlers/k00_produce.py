@@ -11,7 +11,8 @@ Appends take effect in the order in which requests arrive. What has to be conver
 no further request meanwhile. An answer waits where ``acks`` or ``flush.messages`` ask for it.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kavka.broker.authorization import (
@@ -23,6 +24,7 @@ from kavka.broker.authorization import (
 )
 from kavka.broker.produce import single, transactions
 from kavka.broker.produce.append import Append, fail, succeed
+from kavka.broker.produce.waiters import ProduceWaiter, SingleWaiter
 from kavka.broker.request import Disconnect, Pending
 from kavka.protocol import codec
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -41,9 +43,8 @@ from kavka.protocol.records.validate import (
     validate,
 )
 from kavka.protocol.topics import INTERNAL_TOPICS
-from kavka.replication.partition import ACKS_ALL, Partition
+from kavka.replication.partition import Partition
 from kavka.replication.waiting import Waiter
-from kavka.storage.append import AppendInfo
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
@@ -99,12 +100,15 @@ def _append_single(
     try:
         info = broker.replicas.append(partition, batches, acks)
     except KafkaError as error:
-        return _single_general(broker, request, asked, partition, error=error)
+        return _refuse_single(broker, request, asked, partition, error)
     end_offset = info.last_offset + 1
-    if not partition.acknowledged(acks, end_offset):
-        return _single_general(broker, request, asked, partition, info=info)
     if acks == NO_ACKS:
         return None
+    if not partition.acknowledged(acks, end_offset):
+        pending = Pending()
+        waiter = SingleWaiter(asked, request.version, partition, info, pending)
+        _park(broker, waiter, (partition,), asked.timeout_ms, pending)
+        return pending
     return single.answer(
         request.version,
         asked.topic,
@@ -115,26 +119,18 @@ def _append_single(
     )
 
 
-def _single_general(
+def _refuse_single(
     broker: "Broker",
     request: "Request",
     asked: single.SingleProduce,
     partition: Partition,
-    *,
-    info: AppendInfo | None = None,
-    error: KafkaError | None = None,
+    error: KafkaError,
 ) -> ProduceResponse | Pending | None:
-    """What follows an append by the short way when it failed or has to wait."""
-    topic = asked.topic.decode()
-    append = Append(topic, asked.records, PartitionProduceResponse(index=asked.partition))
-    append.partition = partition
-    if info is not None:
-        succeed(append, info)
-    else:
-        assert error is not None
-        fail(append, error, request.version)
+    """What follows an append by the short way when it failed."""
+    append = Append.of_single(asked.topic.decode(), partition)
+    fail(append, error, request.version)
     response = ProduceResponse(
-        responses=[TopicProduceResponse(name=topic, partition_responses=[append.result])]
+        responses=[TopicProduceResponse(name=append.topic, partition_responses=[append.result])]
     )
     body = ProduceRequest(acks=asked.acks, timeout_ms=asked.timeout_ms)
     return _answer(broker, request, body, response, [append])
@@ -275,56 +271,20 @@ def _answer(
         return response
     pending = pending or Pending()
     waiter = ProduceWaiter(acks, request.version, response, waiting, pending)
-    broker.waiting.park(waiter, {a.partition for a in waiting}, max(body.timeout_ms, 0) / 1000)
-    # Nobody to tell any more; what was appended stays.
-    pending.on_disconnect(lambda: broker.waiting.leave(waiter))
+    _park(broker, waiter, {a.partition for a in waiting}, body.timeout_ms, pending)
     return pending
 
 
-class ProduceWaiter(Waiter):
-    """An appended request that waits for replicas, for the disk, or for both."""
-
-    __slots__ = ("_acks", "_pending", "_response", "_version", "_waiting")
-
-    def __init__(
-        self,
-        acks: int,
-        version: int,
-        response: ProduceResponse,
-        waiting: list[Append],
-        pending: Pending,
-    ) -> None:
-        super().__init__()
-        self._acks = acks
-        self._version = version
-        self._response = response
-        self._waiting = waiting
-        self._pending = pending
-
-    def try_complete(self, key: Hashable) -> bool:
-        still = []
-        for append in self._waiting:
-            partition = append.partition
-            assert partition is not None
-            try:
-                partition.require_leader()
-                if not partition.acknowledged(self._acks, append.end_offset):
-                    partition.require_online()  # else it never will be
-                    still.append(append)
-                elif self._acks == ACKS_ALL:
-                    partition.require_enough_in_sync_after_append()
-            except KafkaError as error:
-                fail(append, error, self._version)
-        self._waiting = still
-        if still:
-            return False
-        self._pending.complete(self._response)
-        return True
-
-    def expire(self) -> None:
-        for append in self._waiting:
-            fail(append, KafkaError(ErrorCode.REQUEST_TIMED_OUT), self._version)
-        self._pending.complete(self._response)
+def _park(
+    broker: "Broker",
+    waiter: Waiter,
+    partitions: Iterable[Partition | None],
+    timeout_ms: int,
+    pending: Pending,
+) -> None:
+    broker.waiting.park(waiter, partitions, max(timeout_ms, 0) / 1000)
+    # Nobody to tell any more; what was appended stays.
+    pending.on_disconnect(partial(broker.waiting.leave, waiter))
 
 
 def _prepare_first(

@@ -29,6 +29,13 @@ class Append:
         self.validated: ValidatedAppend | None = None
         self.end_offset = -1  # what must be kept before it is acknowledged
 
+    @classmethod
+    def of_single(cls, topic: str, partition: Partition) -> "Append":
+        """Of a request that was read the short way, when the general one has to go on with it."""
+        append = cls(topic, memoryview(b""), PartitionProduceResponse(index=partition.index))
+        append.partition = partition
+        return append
+
 
 def succeed(append: Append, info: AppendInfo) -> None:
     """It is in the log."""
