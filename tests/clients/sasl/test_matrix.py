@@ -167,6 +167,7 @@ def test_good_credentials(
     assert client(sasl_broker, listener, mechanism, USER, PASSWORD, topic) == b"hello"
 
 
+@pytest.mark.parametrize("listener", ["SASL", "TLS13"])
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @clients
 def test_bad_credentials(
@@ -174,12 +175,13 @@ def test_bad_credentials(
     topic: str,
     client: Client,
     mechanism: str,
+    listener: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for user, password in ((USER, "wrong"), (f"nobody-{uuid.uuid4()}", PASSWORD)):
         caplog.clear()
         with pytest.raises(RefusedError) as refused:
-            client(sasl_broker, "SASL", mechanism, user, password, topic)
+            client(sasl_broker, listener, mechanism, user, password, topic)
         # aiokafka tells its log only.
         assert "uthentication" in str(refused.value) + caplog.text
     assert "Login denied mechanism=" in sasl_broker.process.log()
