@@ -247,6 +247,7 @@ def test_keytool_lists_every_store(secure: TlsBroker) -> None:
     ("kind", "flags"),
     [
         ("JKS", ()),
+        ("JCEKS", ()),
         ("PKCS12", ()),
         ("PKCS12", ("-J-Dkeystore.pkcs12.legacy",)),
     ],

@@ -1,9 +1,10 @@
-"""Java's own key store format, JKS version 2 (and 1 for reading).
+"""Java's own key store formats: JKS version 2, and for reading version 1 and JCEKS.
 
 A file is magic, version and count; the entries; and a digest of the password and all before.
 Keys are hidden by a key stream of SHA-1 over the password, with object identifier
 1.3.6.1.4.1.42.2.17.1.1: a lock that keeps honest people honest, which is why keytool now writes
-PKCS12. Old clients read nothing else.
+PKCS12. Old clients read nothing else. JCEKS differs in its magic and hides keys by triple DES
+(1.3.6.1.4.1.42.2.19.1).
 """
 
 import hashlib
@@ -22,12 +23,17 @@ from kavka.broker.security.tls.stores import (
 )
 
 _MAGIC: Final = bytes.fromhex("feedfeed")
+_JCEKS_MAGIC: Final = bytes.fromhex("cececece")
 _WHITENER: Final = b"Mighty Aphrodite"
 _DIGEST_SIZE: Final = 20
 _KEY_PROTECTOR: Final = der.encode(
     der.OBJECT_IDENTIFIER, bytes.fromhex("2b060104012a02110101")
 )  # 1.3.6.1.4.1.42.2.17.1.1
-_KEY, _TRUSTED = 1, 2
+_JCEKS_PROTECTOR: Final = der.encode(
+    der.OBJECT_IDENTIFIER, bytes.fromhex("2b060104012a021301")
+)  # 1.3.6.1.4.1.42.2.19.1, PBEWithMD5AndTripleDES as only Java does it
+_ROUNDS_MAX: Final = 5_000_000
+_KEY, _TRUSTED, _SECRET = 1, 2, 3
 
 
 class _Reader:
@@ -61,7 +67,7 @@ class _Reader:
 
 def read(data: bytes, password: str | None, key_password: str | None = None) -> Store:
     """All entries. Raises WrongPassword, and KeyStoreError for a damaged store."""
-    if len(data) < 12 + _DIGEST_SIZE or not data.startswith(_MAGIC):
+    if len(data) < 12 + _DIGEST_SIZE or not data.startswith((_MAGIC, _JCEKS_MAGIC)):
         raise KeyStoreError("the JKS store is damaged: it ends too early")
     body = data[:-_DIGEST_SIZE]
     if password is not None:
@@ -87,6 +93,8 @@ def read(data: bytes, password: str | None, key_password: str | None = None) -> 
             keys.append(KeyEntry(alias, _reveal(sealed, secret, alias), chain))
         elif tag == _TRUSTED:
             trusted.append(TrustedEntry(alias, _certificate(reader, version)))
+        elif tag == _SECRET:
+            raise KeyStoreError(f"the secret key of {alias!r} has no place in such a store")
         else:
             raise KeyStoreError(f"the JKS store is damaged: an entry has tag {tag}")
     if not reader.at_end:
@@ -170,7 +178,11 @@ def _reveal(sealed: bytes, password: str, alias: str) -> bytes:
         (_, algorithm, _), (tag, hidden, _) = der.elements(der.content(sealed, der.SEQUENCE))
     except (der.DerError, ValueError):
         raise KeyStoreError(f"the key of {alias!r} is damaged") from None
-    if not algorithm.startswith(_KEY_PROTECTOR) or tag != der.OCTET_STRING:
+    if tag != der.OCTET_STRING:
+        raise KeyStoreError(f"the key of {alias!r} is damaged")
+    if algorithm.startswith(_JCEKS_PROTECTOR):
+        return _reveal_jceks(algorithm[len(_JCEKS_PROTECTOR) :], hidden, password, alias)
+    if not algorithm.startswith(_KEY_PROTECTOR):
         raise KeyStoreError(f"the key of {alias!r} is protected in an unknown way")
     if len(hidden) <= 2 * _DIGEST_SIZE:
         raise KeyStoreError(f"the key of {alias!r} is damaged")
@@ -180,6 +192,45 @@ def _reveal(sealed: bytes, password: str, alias: str) -> bytes:
     if not hmac.compare_digest(hashlib.sha1(secret + key).digest(), hidden[-_DIGEST_SIZE:]):
         raise WrongPassword(f"the password of the key of {alias!r} is wrong (ssl.key.password)")
     return key
+
+
+def _reveal_jceks(parameters: bytes, hidden: bytes, password: str, alias: str) -> bytes:
+    try:
+        (_, salt, _), (_, rounds, _) = der.elements(der.content(parameters, der.SEQUENCE))
+    except (der.DerError, ValueError):
+        raise KeyStoreError(f"the key of {alias!r} is damaged") from None
+    count = int.from_bytes(rounds, "big")
+    if len(salt) != 8 or not 1 <= count <= _ROUNDS_MAX or not hidden or len(hidden) % 8:
+        raise KeyStoreError(f"the key of {alias!r} is damaged")
+    from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+    from cryptography.hazmat.primitives.ciphers import Cipher, modes
+
+    secret = password.encode("ascii", "replace")
+    halves = [salt[:4], salt[4:]]
+    if halves[0] == halves[1]:
+        # Java means to turn the first half round, and loses a byte of it.
+        halves[0] = bytes((salt[3], salt[0], salt[1], salt[3]))
+    stream = b""
+    for digest in halves:
+        for _ in range(count):
+            digest = hashlib.md5(digest + secret).digest()
+        stream += digest
+    decryptor = Cipher(TripleDES(stream[:24]), modes.CBC(stream[24:])).decryptor()
+    padded = decryptor.update(hidden) + decryptor.finalize()
+    padding = padded[-1]
+    key = padded[:-padding]
+    wrong = not 1 <= padding <= 8 or padded[len(key) :] != bytes((padding,)) * padding
+    if wrong or not _is_sequence(key):
+        raise WrongPassword(f"the password of the key of {alias!r} is wrong (ssl.key.password)")
+    return key
+
+
+def _is_sequence(key: bytes) -> bool:
+    """Whether the bytes are one whole DER sequence, as a key is."""
+    try:
+        return len(list(der.elements(key))) == 1 and bool(der.content(key, der.SEQUENCE))
+    except der.DerError:
+        return False
 
 
 # -- Java's text ----------------------------------------------------------------------------------

@@ -38,20 +38,21 @@ class WrongPassword(KeyStoreError):
 
 
 _JKS: Final = bytes.fromhex("feedfeed")
-_JCEKS: Final = bytes.fromhex("cececece")
+_JCEKS: Final = bytes.fromhex("cececece")  # the same but for how keys are hidden
 _PEM: Final = b"-----BEGIN "
 
 
 def format_of(data: bytes) -> str:
-    """``JKS``, ``PKCS12``, ``PEM`` or ``DER`` (one certificate). Raises KeyStoreError."""
+    """``JKS``, ``JCEKS``, ``PKCS12``, ``PEM`` or ``DER`` (one certificate).
+
+    Raises KeyStoreError.
+    """
     from kavka.broker.security.tls import der
 
     if data.startswith(_JKS):
         return "JKS"
     if data.startswith(_JCEKS):
-        raise KeyStoreError(
-            "it is a JCEKS store: convert it by keytool -importkeystore -deststoretype PKCS12"
-        )
+        return "JCEKS"
     if _PEM in data:
         return "PEM"
     try:
@@ -72,7 +73,7 @@ def read_store(data: bytes, password: str | None, key_password: str | None = Non
     password the certificates of a JKS store are read, and its integrity is not checked.
     """
     match format_of(data):
-        case "JKS":
+        case "JKS" | "JCEKS":
             from kavka.broker.security.tls import jks
 
             return jks.read(data, password, key_password)

@@ -1,14 +1,17 @@
 """JKS: what keytool wrote, what we write, and what was damaged on the way."""
 
 import base64
+import contextlib
 import random
 import struct
 
 import pytest
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kavka.broker.security.tls import jks
+from kavka.broker.security.tls import der, jks
 from kavka.broker.security.tls.stores import (
     KeyEntry,
     KeyStoreError,
@@ -30,6 +33,16 @@ KEYTOOLS = base64.b64decode(
     "GoIn9gcY0osifTU5g+SSnSoOjNJ4kbqZzXsihQIhAIv6r0xSQwPu6q2FBTBOdFkrkl0Q+GV+Yy/EClE/oPw8lyDAgVH7Nvt5"
     "j5TJmuvf6opLRRs="
 )
+# The same with -storetype JCEKS -dname CN=localhost -J-Djdk.jceks.iterationCount=10000
+JCEKS = base64.b64decode(
+    "zs7OzgAAAAIAAAABAAAAAQAGYnJva2VyAAABog1V4+0AAABpMGcwGwYJKwYBBAEqAhMBMA4ECI1TsQ/IHOgFAgInEARIrWBT"
+    "EjS5zTnbfWqtebLaHkH08/LuLlXmUpVuDDdpX9ji4vS8kjWqmlS6ILibXRyQC9oVhir9xZ3/wlxRoPfIu9ZnIHx85NIAAAAA"
+    "AQAFWC41MDkAAAFFMIIBQTCB56ADAgECAgg8nPnm9UDW6TAKBggqhkjOPQQDAjAUMRIwEAYDVQQDEwlsb2NhbGhvc3QwIBcN"
+    "MjYxMTI0MTEzNDIxWhgPMjEyNjEwMzExMTM0MjFaMBQxEjAQBgNVBAMTCWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49"
+    "AwEHA0IABBjP+i8CI8B06hL333VusIhXqMid7YJIkeeoQRySmK+9EOi7/Wtp9Y0yIeGN/qZ4rVkBxSs/ruDr5UT+NnEYR5Oj"
+    "ITAfMB0GA1UdDgQWBBSMJMXDOBD9KYN6C4v4hkKTB1B8JTAKBggqhkjOPQQDAgNJADBGAiEA6F8foyjLw3QASAmAmBJR7lLI"
+    "nfQSIy2u2aJA5keTPuUCIQDU4rzOk7Je10qsTZs3RiMXoebLQcg5cy9MUy62JXSYPNhtSpgBMuPxfx0tqbfsZh4Gw+fN"
+)
 P256_KEY_HEAD = bytes.fromhex("3041020100301306072a8648ce3d020106082a8648ce3d030107")
 
 
@@ -46,6 +59,25 @@ def test_what_keytool_wrote_is_read() -> None:
     assert entry.key.startswith(P256_KEY_HEAD)
     [certificate] = entry.chain
     assert certificate[:4] == bytes.fromhex("30820181") and len(certificate) == 0x185
+
+
+def test_the_other_format_of_keytool_is_read() -> None:
+    [entry] = jks.read(JCEKS, "store-secret", "key-secret").keys
+    assert entry.alias == "broker" and len(entry.chain) == 1
+    assert entry.key.startswith(P256_KEY_HEAD)
+    with pytest.raises(WrongPassword, match=r"ssl\.key\.password"):
+        jks.read(JCEKS, "store-secret", "another")
+    with pytest.raises(WrongPassword, match="its password is wrong"):
+        jks.read(JCEKS, "another", "key-secret")
+
+
+@settings(deadline=None, max_examples=60)
+@given(position=st.integers(0, len(JCEKS) - 1), value=st.integers(0, 255))
+def test_a_damaged_key_of_the_other_format_breaks_nothing(position: int, value: int) -> None:
+    data = bytearray(JCEKS)
+    data[position] = value
+    with contextlib.suppress(KeyStoreError):
+        jks.read(bytes(data), None, "key-secret")
 
 
 def test_wrong_passwords_are_told_apart() -> None:
@@ -143,3 +175,17 @@ def test_what_another_writer_wrote_is_read() -> None:
     store = jks.read(data, "secret")
     assert store.keys == (ours,)
     assert store.trusted == (TrustedEntry("ca", ours.chain[0]),)
+
+
+def test_a_jceks_key_whose_salt_repeats_is_read_as_java_writes_it() -> None:
+    other = pytest.importorskip("jks.sun_crypto", reason="purejks is not installed")
+    ours = jks.read(KEYTOOLS, "store-secret", "key-secret").keys[0]
+    salt = b"saltsalt"
+    key, vector = other._jce_pbe_derive_key_and_iv("secret", salt, 20)
+    padding = 8 - len(ours.key) % 8
+    encryptor = Cipher(TripleDES(key), modes.CBC(vector)).encryptor()
+    hidden = encryptor.update(ours.key + bytes((padding,)) * padding) + encryptor.finalize()
+    parameters = der.encode(
+        der.SEQUENCE, der.encode(der.OCTET_STRING, salt), der.encode(der.INTEGER, b"\x14")
+    )
+    assert jks._reveal_jceks(parameters, hidden, "secret", "broker") == ours.key
