@@ -69,6 +69,7 @@ class Duties:
         for tp in alive:
             batch.add_leader_and_isr(cluster.get(tp).replicas, tp)
         await self.leadership.restore(alive, batch)
+        self._send(batch)  # who waits for a leader has waited long enough
         # Brokers may have died while there was no controller to see it, the last one among them:
         # leaders would wait for their copies until they are found to lag.
         dead: dict[int, list[TopicPartition]] = {}
@@ -162,6 +163,7 @@ class Duties:
             # Leaders have changed ISRs of which they have not told yet.
             await self._term.read_states(touched)
             await self.leadership.restore(touched, batch)
+            self._send(batch)  # who waits for a leader has waited long enough
             await self.leadership.withdraw(dict.fromkeys(touched, broker_id), batch)
             batch.add_metadata(touched)
         self._send(batch)
