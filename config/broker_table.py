@@ -68,6 +68,10 @@ CAPACITY_POLICIES: Final = OneOf("produce_reject", "time_base")
 PROFILES: Final = OneOf("default", "managed", "strict")
 INSTANCE_FLAVOURS: Final = OneOf("none", "100", "300", "600", "1200")
 CODEC_IDS: Final = Range(0, 4)
+REPLICA_SELECTORS: Final = OneOf(
+    "org.apache.kafka.common.replica.LeaderSelector",
+    "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+)
 
 # fmt: off
 _ROWS: Final[tuple[_Row, ...]] = (
@@ -297,6 +301,9 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "Bytes read at a time when transactions are loaded."),
 
     # Replication
+    ("replica.selector.class", STRING, "org.apache.kafka.common.replica.LeaderSelector",
+     REPLICA_SELECTORS, MEDIUM, FIXED,
+     "Whom consumers read from (KIP-392): the leader, or a replica in their own rack."),
     ("inter.broker.protocol.version", STRING, "2.3-IV1", KAFKA_VERSION, MEDIUM, FIXED,
      "Protocol that brokers of the cluster speak with each other."),
     ("num.replica.fetchers", INT, 1, None, HIGH, CLUSTER,

@@ -20,7 +20,7 @@ as in sync for the high watermark (the *maximal* set), and only the old one wher
 counted before an append (KIP-497).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from kavka.config.topic import TopicConfig
@@ -210,9 +210,19 @@ class Partition:
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         if current_leader_epoch != NO_EPOCH and current_leader_epoch != self.leader_epoch:
+            self._require_epoch(current_leader_epoch)
+
+    def _require_epoch(self, current_leader_epoch: int) -> None:
+        if current_leader_epoch != NO_EPOCH and current_leader_epoch != self.leader_epoch:
             if current_leader_epoch < self.leader_epoch:
                 raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH)
             raise KafkaError(ErrorCode.UNKNOWN_LEADER_EPOCH)
+
+    def require_follower(self, current_leader_epoch: int) -> None:
+        """Raise unless a consumer may read here although another broker leads (KIP-392)."""
+        if self.deleted or self.leader_id < 0:
+            self.require_leader()
+        self._require_epoch(current_leader_epoch)
 
     def require_online(self) -> None:
         """Raise KAFKA_STORAGE_ERROR when the log's directory has failed."""
@@ -470,6 +480,24 @@ class Partition:
         self.partition_epoch = found.partition_epoch
         self._sort_remotes()
         return True
+
+    def read_replica(self, rack: str, racks: Mapping[int, str | None], offset: int) -> int:
+        """Who should serve a consumer of ``rack`` that reads from ``offset`` on (KIP-392): this
+        broker, or a follower in its rack that has that offset, the one that has most.
+
+        ``racks`` are those of the live brokers.
+        """
+        if racks.get(self.node_id) == rack:
+            return self.node_id
+        near = [
+            remote
+            for remote in self.remotes.values()
+            if racks.get(remote.broker_id) == rack
+            and remote.log_start_offset <= offset <= remote.log_end_offset
+        ]
+        if not near:
+            return self.node_id
+        return max(near, key=lambda each: (each.log_end_offset, each.last_caught_up)).broker_id
 
     def low_watermark(self, alive: Sequence[int] | frozenset[int]) -> int:
         """The smallest log start offset of the live replicas, as told by the leader."""

@@ -90,6 +90,8 @@ class ReplicaManager:
         """Whether clients may append; the server puts a guard here."""
         self.leader_throttle: ReplicationThrottle | None = None
         """Holds back what followers that are not in sync are sent; None for a lone broker."""
+        self.rack_aware = False
+        """Whether consumers may read from followers in their rack (KIP-392)."""
         self._logs = logs
         self._metadata = metadata
         self._topic_config = topic_config

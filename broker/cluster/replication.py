@@ -60,6 +60,8 @@ def replicas_of_member(
         lag_max=config.get_int("replica.lag.time.max.ms") / 1000,
     )
     replicas.leader_throttle = ReplicationThrottle("leader", config, node_id, clock)
+    selector = config.get_str("replica.selector.class")
+    replicas.rack_aware = selector.endswith(".RackAwareReplicaSelector")
     replicas.start(loop)
     teardown.callback(replicas.stop)
     return replicas

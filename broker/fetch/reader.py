@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kavka.broker.authorization import CLUSTER_NAME, Operation, Resource, is_allowed
 from kavka.broker.fetch.followers import is_held_back
+from kavka.broker.fetch.near import NO_PREFERRED_REPLICA, NearReplicas
 from kavka.broker.fetch.sessions import FetchPartition
 from kavka.config.limits import DOWN_CONVERTED_BYTES_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -37,6 +38,7 @@ class FetchOptions:
         "isolation_level",
         "max_bytes",
         "min_bytes",
+        "near",
         "replica_id",
         "version",
     )
@@ -52,6 +54,7 @@ class FetchOptions:
         self.isolation_level = isolation_level
         self.min_bytes = min_bytes
         self.max_bytes = max_bytes
+        self.near: NearReplicas | None = None  # set if followers serve consumers, too
         self.arriving = replica_id >= 0
         """Whether reading shall note what the offsets tell of a follower: at the arrival of its
         request, and not when it is looked at again."""
@@ -74,8 +77,10 @@ class PartitionRead:
         "last_stable_offset",
         "log_start_offset",
         "partition",
+        "preferred_replica",
         "records",
         "size",
+        "urgent",
     )
 
     def __init__(self, entry: FetchPartition, partition: Partition | None) -> None:
@@ -89,6 +94,8 @@ class PartitionRead:
         self.diverging_epoch: tuple[int, int] | None = None  # (epoch, its end offset), KIP-595
         self.records: FetchSlice | Buffer = b""
         self.size = 0
+        self.preferred_replica = NO_PREFERRED_REPLICA  # who should be asked instead
+        self.urgent = False  # worth an answer although there are no records
 
     @property
     def has_news(self) -> bool:
@@ -98,6 +105,7 @@ class PartitionRead:
             self.size > 0
             or self.error != ErrorCode.NONE
             or self.diverging_epoch is not None
+            or self.urgent
             or self.high_watermark != entry.sent_high_watermark
             or self.log_start_offset != entry.sent_log_start_offset
         )
@@ -133,7 +141,11 @@ def _read(
         if options.asker is not None:
             _require_access(broker, options.asker, options.replica_id, entry)
         partition = read.partition = resolve(broker, entry)
-        if options.replica_id != DEBUGGING_REPLICA_ID:
+        near = options.near
+        if near is not None and near.may_follow and not partition.is_leader:
+            partition.require_follower(entry.current_leader_epoch)
+            near.require_known(partition, entry.fetch_offset)
+        elif options.replica_id != DEBUGGING_REPLICA_ID:
             partition.require_leader(entry.current_leader_epoch)
         log = partition.log
         offset = entry.fetch_offset
@@ -147,9 +159,12 @@ def _read(
                 broker.replicas.follower_fetched(
                     partition, options.replica_id, offset, entry.log_start_offset
                 )
+            if near is not None:
+                near.look(read, partition, offset)
             if (
                 offset < bound
                 and (budget > 0 or min_one)
+                and read.preferred_replica < 0
                 and not (options.replica_id >= 0 and is_held_back(broker, partition, options))
             ):
                 limit = min(entry.max_bytes, budget)

@@ -24,8 +24,6 @@ _PARTITION_V5: Final = Struct(">ihqqq")  # + log start offset
 _ABORTED: Final = Struct(">qq")
 _DIVERGING: Final = Struct(">iqB")
 
-NO_PREFERRED_REPLICA: Final = -1
-
 
 def runs_of_topics(reads: Sequence[PartitionRead]) -> list[list[PartitionRead]]:
     """Neighbours of the same topic together, as the response nests them."""
@@ -81,7 +79,7 @@ def _write_classic(
                 for transaction in aborted or ():
                     out += _ABORTED.pack(transaction.producer_id, transaction.first_offset)
             if version >= 11:
-                out += _INT32.pack(NO_PREFERRED_REPLICA)
+                out += _INT32.pack(read.preferred_replica)
             out += _INT32.pack(read.size)
             if read.size:
                 parts.append(out)
@@ -120,7 +118,7 @@ def _write_flexible(
             for transaction in aborted or ():
                 out += _ABORTED.pack(transaction.producer_id, transaction.first_offset)
                 out += b"\0"
-            out += _INT32.pack(NO_PREFERRED_REPLICA)
+            out += _INT32.pack(read.preferred_replica)
             out += _uvarint(read.size + 1)
             if read.size:
                 parts.append(out)

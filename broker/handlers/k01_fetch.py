@@ -3,7 +3,7 @@
 v0 base · v1 throttle time · v2 message format 1 · v3 max_bytes for the whole response · v4
 message format 2, isolation level, last stable offset, aborted transactions · v5 log start offset
 · v7 fetch sessions (KIP-227) · v9 current leader epoch (KIP-320) · v10 zstd (KIP-110) · v11 rack
-(KIP-392; the preferred read replica is always -1 here) · v12 flexible, diverging epochs (KIP-595)
+(KIP-392) · v12 flexible, diverging epochs (KIP-595)
 · v13 topic ids (KIP-516) · v15 replica state · v16 node endpoints (left out) · v17 directory id.
 
 Clients older than v4 cannot read message format 2; what they get is down-converted, off the
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from kavka.broker.fetch.conversion import convert_reads, needs_conversion
 from kavka.broker.fetch.followers import count_sent, note_waiting, nudge
+from kavka.broker.fetch.near import NearReplicas
 from kavka.broker.fetch.reader import (
     FetchOptions,
     PartitionRead,
@@ -64,6 +65,8 @@ def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | by
         body.min_bytes,
         _limit(body, version),
     )
+    if broker.replicas.rack_aware:
+        options.near = NearReplicas.of(broker, version, replica_id, body.rack_id)
     if broker.authorizer is not None:
         options.asker = request
     if broker.quotas is not None:
@@ -98,7 +101,7 @@ def _limit(body: FetchRequest, version: int) -> int:
 def _must_wait(reads: list[PartitionRead], min_bytes: int) -> bool:
     size = 0
     for read in reads:
-        if read.error != ErrorCode.NONE or read.diverging_epoch is not None:
+        if read.error != ErrorCode.NONE or read.diverging_epoch is not None or read.urgent:
             return False
         size += read.size
     return size < min_bytes
@@ -161,8 +164,8 @@ class FetchWaiter(Waiter):
 
     def _has_more(self, partition: Partition) -> bool:
         """Whether the partition that was touched has anything for us: a look, not a read."""
-        if not partition.is_leader:
-            return True  # an error, which is an answer too
+        if not partition.is_leader or self._options.near is not None:
+            return True  # an error, which is an answer too; or more than offsets counts
         bound = partition.fetch_bound(self._options.replica_id, self._options.isolation_level)
         entry = self._context.find(partition.topic, partition.topic_id, partition.index)
         return entry is not None and (

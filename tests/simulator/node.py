@@ -225,6 +225,7 @@ class Process:
         broker.replicas.leader_throttle = ReplicationThrottle(
             "leader", config, node.broker_id, node.clock
         )
+        broker.replicas.rack_aware = "RackAware" in config.get_str("replica.selector.class")
         broker.replicas.start(loop)
         self.teardown.callback(broker.replicas.stop)
         broker.fetch_sessions = FetchSessions(1000, node.clock, rng)
@@ -234,9 +235,15 @@ class Process:
             LocalChannel(broker.replicas, broker.metadata), broker.replicas, broker.metadata
         )
         broker.inbox = ConfiguredChannel(fenced, config_store)
+        rack = f"rack{node.broker_id}"
         address = Endpoint(LISTENER, "PLAINTEXT", f"host{node.broker_id}", 9092)
         membership = Membership(
-            broker, peers, lambda: Registration((address,)), fenced, broker.inbox, config_store
+            broker,
+            peers,
+            lambda: Registration((address,), rack),
+            fenced,
+            broker.inbox,
+            config_store,
         )
         self.membership = membership
         broker.controller = Controller(

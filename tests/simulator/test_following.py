@@ -14,6 +14,13 @@ from kavka.protocol.messages.k00_produce import (
     ProduceResponse,
     TopicProduceData,
 )
+from kavka.protocol.messages.k01_fetch import (
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    FetchTopic,
+    PartitionData,
+)
 from kavka.protocol.records.batch import Record, build_batch
 from kavka.protocol.topics import TopicPartition
 from kavka.replication import znodes
@@ -119,6 +126,39 @@ class Cluster:
         )
         link.close()
         return response.responses[0].partition_responses[0].error_code
+
+    def consume(self, broker_id: int, offset: int, rack: str = "", wait_ms: int = 0) -> Any:
+        """One partition's part of a consumer's fetch; its records as bytes."""
+        return self.run(self._consume(broker_id, offset, rack, wait_ms))
+
+    async def _consume(self, broker_id: int, offset: int, rack: str, wait_ms: int) -> PartitionData:
+        link = await self.network.connect(
+            self.outside, CLIENT, BrokerAddress(broker_id, f"host{broker_id}", 9092), 10.0
+        )
+        response = await link.send(
+            FetchRequest(
+                replica_id=-1,
+                max_wait_ms=wait_ms,
+                min_bytes=1,
+                max_bytes=1 << 20,
+                rack_id=rack,
+                topics=[
+                    FetchTopic(
+                        topic="t",
+                        partitions=[
+                            FetchPartition(
+                                partition=0, fetch_offset=offset, partition_max_bytes=1 << 20
+                            )
+                        ],
+                    )
+                ],
+            ),
+            FetchResponse,
+            11,
+            10.0,
+        )
+        link.close()
+        return response.responses[0].partitions[0]
 
     def same_everywhere(self, tp: TopicPartition = TP) -> bool:
         logs = [self.log(number, tp) for number in self.nodes]
@@ -307,3 +347,46 @@ def test_a_new_leader_is_followed_at_once_though_another_fetch_waits() -> None:
         leader = next(number for number in (2, 3) if cluster.leads(number, tp))
         assert cluster.produce(b"b", tp=tp, to=leader) is ErrorCode.NONE
     assert cluster.world.now - began < 1
+
+
+RACK_AWARE = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+
+
+def test_a_consumer_reads_in_its_own_rack_where_that_is_wished_for() -> None:
+    cluster = Cluster(replica_selector_class=RACK_AWARE)
+    cluster.produce(b"a", b"b")
+    cluster.wait(cluster.same_everywhere, 0.3)
+    sent_on = cluster.consume(1, 0, "rack2")
+    assert (sent_on.error_code, sent_on.preferred_read_replica) == (0, 2)
+    assert not sent_on.records
+    near = cluster.consume(2, 0, "rack2")
+    assert (near.error_code, near.preferred_read_replica) == (0, -1)
+    assert near.high_watermark == 2
+    assert near.records
+    for rack in ("rack1", "elsewhere", ""):
+        here = cluster.consume(1, 0, rack)
+        assert (here.error_code, here.preferred_read_replica) == (0, -1)
+        assert here.records
+
+
+def test_a_follower_shows_what_is_replicated_as_soon_as_it_is() -> None:
+    """It hears of a new high watermark at once, not with the next records."""
+    cluster = Cluster(replica_selector_class=RACK_AWARE, replica_fetch_wait_max_ms="1900")
+    for number in range(5):
+        waiting = cluster.outside.start(cluster._consume(2, number, "rack2", 1500))
+        cluster.world.run(cluster.world.now + 0.05)
+        cluster.produce(b"x")
+        began = cluster.world.now
+        cluster.wait(waiting.done)
+        assert waiting.result().records
+        assert cluster.world.now - began < 0.2
+
+
+def test_a_follower_that_lacks_an_offset_says_ask_again_and_one_that_is_not_asked_refuses() -> None:
+    cluster = Cluster(replica_selector_class=RACK_AWARE)
+    cluster.produce(b"a")
+    assert cluster.consume(2, 7, "rack2").error_code == ErrorCode.OFFSET_NOT_AVAILABLE
+    plain = Cluster()
+    plain.produce(b"a")
+    assert plain.consume(2, 0, "rack2").error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+    assert plain.consume(1, 0, "rack2").preferred_read_replica == -1

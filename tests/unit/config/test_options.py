@@ -89,6 +89,7 @@ LATER_OR_OWN = {
     "capacity.budget.bytes",
     "log.message.timestamp.after.max.ms",
     "log.message.timestamp.before.max.ms",
+    "replica.selector.class",
     "sasl.oauthbearer.clock.skew.seconds",
     "sasl.oauthbearer.expected.audience",
     "sasl.oauthbearer.expected.issuer",
