@@ -304,8 +304,10 @@ def _handler(settings: ZooKeeperSettings) -> Any:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if context is not None:
                     return context.wrap_socket(connection, server_hostname=hostname)
-            except BaseException:
+            except BaseException as error:
                 connection.close()
+                if context is not None and isinstance(error, OSError):
+                    logger.warning("TLS with ZooKeeper does not come about: %s", error)
                 raise
             return connection
 

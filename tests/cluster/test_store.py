@@ -3,11 +3,14 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from kavka.broker.cluster.zookeeper import settings as zookeeper_settings
+from kavka.config.broker import BrokerConfig
 from kavka.replication.store.base import (
     BadVersion,
     Create,
@@ -19,12 +22,15 @@ from kavka.replication.store.base import (
     SessionExpired,
     SetData,
     StoreError,
+    StoreUnavailable,
     WatchEvent,
 )
 from kavka.replication.store.link import ZooKeeperSettings
 from kavka.replication.store.zookeeper import ZooKeeperStore, parse_connect
+from tests.broker_process import free_port
 from tests.cluster.proxy import Proxies
 from tests.cluster.zookeeper import ZooKeeper, needs_zookeeper
+from tests.tls_broker import generate, values
 from tests.unit.replication import test_local_store as contract
 
 pytestmark = [pytest.mark.cluster, needs_zookeeper]
@@ -264,6 +270,44 @@ def test_only_brokers_may_write_where_acls_are_set(zookeeper: ZooKeeper) -> None
     in_store(settings, scenario)
     with pytest.raises(StoreError, match=r"zookeeper\.digest"):
         in_store(reach(zookeeper, set_acl=True), scenario)
+
+
+def test_a_broker_talks_to_zookeeper_by_tls(tmp_path: Path) -> None:
+    certs = tmp_path / "certs"
+    generate(certs)
+    store = values(certs / "server.tls.properties")
+    secure_port = free_port()
+    server = ZooKeeper(
+        tmp_path / "zookeeper",
+        f"secureClientPort={secure_port}\n"
+        "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n"
+        f"ssl.keyStore.location={store['ssl.keystore.location']}\n"
+        f"ssl.keyStore.password={store['ssl.keystore.password']}\n"
+        f"ssl.trustStore.location={store['ssl.truststore.location']}\n"
+        f"ssl.trustStore.password={store['ssl.truststore.password']}\n",
+    ).start()
+    tls = {
+        "zookeeper.connect": f"localhost:{secure_port}/secure",
+        "zookeeper.ssl.client.enable": "true",
+        "zookeeper.ssl.truststore.location": store["ssl.truststore.location"],
+        "zookeeper.ssl.truststore.password": store["ssl.truststore.password"],
+        "zookeeper.connection.timeout.ms": "3000",
+    }
+    mutual = {
+        "zookeeper.ssl.keystore.location": store["ssl.keystore.location"],
+        "zookeeper.ssl.keystore.password": store["ssl.keystore.password"],
+    }
+
+    async def scenario(store: ZooKeeperStore) -> None:
+        path = await store.create("/a", b"1" * 100_000)
+        assert (await store.get(path))[0] == b"1" * 100_000
+
+    try:
+        in_store(zookeeper_settings(BrokerConfig({**tls, **mutual})), scenario)
+        with pytest.raises(StoreUnavailable):  # it asks for a certificate
+            in_store(zookeeper_settings(BrokerConfig(tls)), scenario)
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize(

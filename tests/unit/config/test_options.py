@@ -105,6 +105,14 @@ LATER_OR_OWN = {
     "ssl.truststore.certificates",
     "super.users",
     "zookeeper.digest",
+    "zookeeper.ssl.cipher.suites",
+    "zookeeper.ssl.client.enable",
+    "zookeeper.ssl.enabled.protocols",
+    "zookeeper.ssl.endpoint.identification.algorithm",
+    "zookeeper.ssl.keystore.location",
+    "zookeeper.ssl.keystore.password",
+    "zookeeper.ssl.truststore.location",
+    "zookeeper.ssl.truststore.password",
 }
 
 
