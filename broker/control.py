@@ -123,14 +123,34 @@ class FencedChannel:
     def __init__(
         self, channel: BrokerChannel, replicas: "ControllerEpoch", metadata: "MetadataCache"
     ) -> None:
-        self.broker_epoch = _NO_EPOCH
-        """The transaction that created this broker's registration; set by who registers."""
+        self._broker_epoch = _NO_EPOCH
+        self._held: list[tuple[ControlRequest, OnResponse]] | None = None
         self._channel = channel
         self._replicas = replicas
         self._metadata = metadata
 
+    @property
+    def broker_epoch(self) -> int:
+        """The transaction that created this broker's registration; set by who registers."""
+        return self._broker_epoch
+
+    @broker_epoch.setter
+    def broker_epoch(self, epoch: int) -> None:
+        self._broker_epoch = epoch
+        held, self._held = self._held, None
+        for request, on_response in held or ():
+            self.send(request, on_response)
+
+    def hold(self) -> None:
+        """Keep requests until the broker is registered: they may be meant for the one that had its
+        id before it, and had records that this one has lost."""
+        self._held = []
+
     def send(self, request: ControlRequest, on_response: OnResponse) -> None:
         """Carry out a request, or answer why not."""
+        if self._held is not None:
+            self._held.append((request, on_response))
+            return
         code = self._refusal(request)
         if code is not ErrorCode.NONE:
             log.warning(
@@ -149,7 +169,7 @@ class FencedChannel:
 
     def _refusal(self, request: ControlRequest) -> ErrorCode:
         # A larger epoch is not wrong: a controller may hear of a registration before who made it.
-        if _NO_EPOCH != request.broker_epoch < self.broker_epoch:
+        if _NO_EPOCH != request.broker_epoch < self._broker_epoch:
             return ErrorCode.STALE_BROKER_EPOCH
         if request.controller_epoch < self._replicas.controller_epoch:
             return ErrorCode.STALE_CONTROLLER_EPOCH

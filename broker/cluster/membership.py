@@ -58,6 +58,7 @@ class Membership:
         self._peers = peers
         self._registered = registered
         self._fence = fence
+        fence.hold()
         self._inbox = inbox
         self._configs = configs
         self._connected = True

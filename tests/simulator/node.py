@@ -295,7 +295,7 @@ class Process:
             answer = module.handle(broker, request, message)
             if asyncio.iscoroutine(answer):
                 task = self.loop.create_task(self._later(module, answer, message))
-                task.add_done_callback(lambda done: self._done(peer, slot, done.result(), version))
+                task.add_done_callback(partial(self._task_done, peer, slot, version))
                 return
         if isinstance(answer, Pending):
             answer.request = request
@@ -312,6 +312,12 @@ class Process:
             return await answer
         except KafkaError as error:
             return module.error_response(error.code, message)
+
+    def _task_done(
+        self, peer: Peer, slot: list[Any], version: int, done: "asyncio.Task[Any]"
+    ) -> None:
+        if not done.cancelled():
+            self._done(peer, slot, done.result(), version)
 
     def _done(self, peer: Peer, slot: list[Any], answer: Any, version: int) -> None:
         slot[0] = _bytes(answer, version)

@@ -390,3 +390,20 @@ def test_a_follower_that_lacks_an_offset_says_ask_again_and_one_that_is_not_aske
     plain.produce(b"a")
     assert plain.consume(2, 0, "rack2").error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
     assert plain.consume(1, 0, "rack2").preferred_read_replica == -1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_leader_that_comes_back_at_once_from_a_power_loss_does_not_lead_on(seed: int) -> None:
+    """Its session has not even expired, so that nobody has noticed: it must step back by itself,
+    for the others have what it has lost."""
+    cluster = Cluster(min_insync_replicas="2")
+    for number in range(30):
+        assert cluster.produce(b"%d" % number) is ErrorCode.NONE
+    cluster.world.random.seed(seed)
+    cluster.nodes[1].kill(power=True)
+    cluster.nodes[1].start()
+    cluster.wait(lambda: cluster.isr() == {2, 3})
+    cluster.wait(lambda: cluster.isr() == {1, 2, 3})
+    cluster.wait(cluster.same_everywhere)
+    assert cluster.log(1).log_end_offset == 30
+    assert not cluster.leads(1)

@@ -144,6 +144,21 @@ def test_only_the_present_controller_is_heard_by_the_present_broker(
     assert replicas.controller_epoch == (controller_epoch if code is ErrorCode.NONE else 5)
 
 
+def test_until_it_is_registered_a_broker_keeps_what_it_is_told() -> None:
+    """It may be meant for who had the id before, whose records this one may have lost."""
+    recorder = Recorder()
+    fence = FencedChannel(recorder, Replicas(), MetadataCache("cluster"))
+    fence.hold()
+    answers: list[ControlResponse] = []
+    for epoch in (6, 7):
+        request = UpdateMetadataRequest(controller_id=1, controller_epoch=6, broker_epoch=epoch)
+        fence.send(request, answers.append)
+    assert not answers
+    fence.broker_epoch = 7
+    assert [answer.error_code for answer in answers] == [ErrorCode.STALE_BROKER_EPOCH, 0]
+    assert recorder.events == ["UpdateMetadataRequest"]
+
+
 def test_ids_that_an_old_version_does_not_tell_are_filled_in() -> None:
     metadata = MetadataCache("cluster")
     known = UpdateMetadataTopicState(
