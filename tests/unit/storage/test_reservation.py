@@ -32,7 +32,7 @@ def test_an_eighth_is_reserved_ahead(tmp_path: Path) -> None:
     fs = Volume()
     log = Place(str(tmp_path), fs).open()
     for _ in range(400):
-        append(log, b"x" * 10_000)
+        append(log, b"x" * 30_000)  # too large for a window
         assert log.allocated - log.size <= max(FIRST_RESERVE, log.size // 8) + 4096
         assert log.allocated == TOTAL - fs.free
     assert fs.calls < 40
