@@ -60,13 +60,6 @@ def _cut_to_high_watermark(before: Any) -> Any:
     return truncation
 
 
-def _one_question(before: Any) -> Any:
-    def truncation(*args: Any) -> Truncation:
-        return Truncation(before(*args).offset, True)
-
-    return truncation
-
-
 def _in_sync_at_once(before: Any) -> Any:
     def wants(self: Partition, broker_id: int) -> bool:
         return (
@@ -113,10 +106,6 @@ def _not_synced(before: Any) -> Any:
     return property(lambda self: False)
 
 
-def _vouches_for_everything(before: Any) -> Any:
-    return property(lambda self: self.log.log_end_offset)
-
-
 def _remembered_followers(before: Any) -> Any:
     def begin(self: RemoteReplica, end: int, now: float, *, in_sync: bool, forget: bool) -> None:
         before(self, end, now, in_sync=in_sync, forget=False)
@@ -158,37 +147,27 @@ MUTANTS: Final = (
         "the high watermark waits for followers",
         *(Partition, "advance_high_watermark", _high_watermark_alone),
     ),
-    Mutant(2, "acks=-1 waits", Partition, "acknowledged", _answered_at_once),
-    Mutant(1, "consumers see what is replicated", Partition, "fetch_bound", _shown_to_the_end),
-    Mutant(1, "what the leader lacks is cut", fetcher, "truncation", _keep_everything),
+    Mutant(1, "acks=-1 waits", Partition, "acknowledged", _answered_at_once),
+    Mutant(0, "consumers see what is replicated", Partition, "fetch_bound", _shown_to_the_end),
+    Mutant(0, "what the leader lacks is cut", fetcher, "truncation", _keep_everything),
     Mutant(
         1,
         "no more is cut than the leader lacks (KIP-101)",
         *(fetcher, "truncation", _cut_to_high_watermark),
     ),
-    Mutant(
-        0,
-        "the comparison goes on until both know the epoch (KIP-279)",
-        *(fetcher, "truncation", _one_question),
-    ),
     Mutant(5, "only who is in sync is elected", elections, "elect_offline", _anybody_elected),
-    Mutant(7, "in sync means caught up", Partition, "wants_in_sync", _in_sync_at_once),
+    Mutant(8, "in sync means caught up", Partition, "wants_in_sync", _in_sync_at_once),
     Mutant(
-        2,
+        15,
         "an in-sync set holds when it is written",
         *(Partition, "maximal_isr", _believed_before_written),
     ),
-    Mutant(15, "in-sync sets are written on condition", SimStore, "set", _unconditional),
-    Mutant(10, "a deposed leader serves no one", Partition, "require_leader", _leads_for_everybody),
-    Mutant(0, "a new leader knows nothing", RemoteReplica, "begin_epoch", _remembered_followers),
+    Mutant(1, "in-sync sets are written on condition", SimStore, "set", _unconditional),
+    Mutant(0, "a deposed leader serves no one", Partition, "require_leader", _leads_for_everybody),
+    Mutant(4, "a new leader knows nothing", RemoteReplica, "begin_epoch", _remembered_followers),
     Mutant(3, "a follower tells of what is on its disk", Partition, "flush_due", _not_synced),
     Mutant(
-        0,
-        "a leader counts what is on its disk",
-        *(Partition, "durable_end", _vouches_for_everything),
+        0, "a new leader names no earlier end (KIP-207)", Partition, "is_settled", _always_settled
     ),
-    Mutant(
-        21, "a new leader names no earlier end (KIP-207)", Partition, "is_settled", _always_settled
-    ),
-    Mutant(1, "epochs of what is copied are kept", Log, "append_as_follower", _no_epoch_kept),
+    Mutant(4, "epochs of what is copied are kept", Log, "append_as_follower", _no_epoch_kept),
 )

@@ -407,3 +407,20 @@ def test_a_leader_that_comes_back_at_once_from_a_power_loss_does_not_lead_on(see
     cluster.wait(cluster.same_everywhere)
     assert cluster.log(1).log_end_offset == 30
     assert not cluster.leads(1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_alone_with_synchronous_flush_an_acknowledged_record_outlives_a_power_loss(
+    seed: int,
+) -> None:
+    cluster = Cluster(log_flush_interval_messages="1")
+    for number in (2, 3):
+        cluster.nodes[number].kill(power=False)
+    cluster.wait(lambda: cluster.isr() == {1})
+    for number in range(10):
+        assert cluster.produce(b"%d" % number) is ErrorCode.NONE
+    cluster.world.random.seed(seed)
+    cluster.nodes[1].kill(power=True)
+    cluster.nodes[1].start()
+    cluster.wait(lambda: cluster.leads(1))
+    assert cluster.log(1).log_end_offset == 10
