@@ -9,6 +9,9 @@ promised here either:
   every method returns a future, so a caller that needs a thousand nodes asks for all of them
   first and awaits afterwards.
 * Writes may be conditional on the node's version; ``multi`` is all or nothing.
+* An operation whose answer is lost with a connection may be done twice: what it then finds
+  (``NodeExists``, ``BadVersion``, ``NoNode``) may be its own doing, and callers look before they
+  conclude that it is somebody else's.
 * An ephemeral node lives as long as the session of its creator, and has no children.
 * Watches fire once, for the first change after the read that set them, and a caller sees the
   event before it sees any data written after the event.
