@@ -377,6 +377,33 @@ class Partition:
         remote.fetched(offset, log_start_offset, self.log.log_end_offset, self._clock.monotonic())
         return moved and self.advance_high_watermark()
 
+    def is_at_rest(
+        self, broker_id: int, offset: int, log_start_offset: int, now: float | None
+    ) -> bool:
+        """Whether a fetch of an in-sync follower says nothing new and finds nothing new: it has
+        all there is, and has said so before.
+
+        Of the partitions that one fetch is for, most are so, most of the time: this is what
+        ``follower_fetched`` and a read come to then. ``now`` (monotonic seconds) is when the fetch
+        came, None when it is only looked at again.
+        """
+        remote = self.remotes.get(broker_id)
+        log = self.log
+        end = log.log_end_offset
+        if (
+            remote is None
+            or offset != end
+            or remote.log_end_offset != end
+            or remote.log_start_offset != log_start_offset
+            or log.offline is not None
+            or self.deleted
+            or broker_id not in self.in_sync_replicas
+        ):
+            return False
+        if now is not None:
+            remote.fetched(end, log_start_offset, end, now)
+        return True
+
     def wants_in_sync(self, broker_id: int) -> bool:
         """Whether a follower has caught up and should be in the in-sync set again.
 

@@ -40,6 +40,7 @@ class FetchOptions:
         "min_bytes",
         "near",
         "replica_id",
+        "resting",
         "version",
     )
 
@@ -58,6 +59,9 @@ class FetchOptions:
         self.arriving = replica_id >= 0
         """Whether reading shall note what the offsets tell of a follower: at the arrival of its
         request, and not when it is looked at again."""
+        self.resting: list[Partition] | None = None
+        """Set for the session of a follower: those that it waits for, and that were left out of
+        the last reading because they are at rest."""
 
     @property
     def magic(self) -> int:
@@ -121,16 +125,43 @@ class PartitionRead:
 def read_partitions(
     broker: "Broker", entries: Sequence[FetchPartition], options: FetchOptions
 ) -> list[PartitionRead]:
-    """Read every wanted partition in order, within the limits of ``options``."""
+    """Read every wanted partition in order, within the limits of ``options``; but for a follower's
+    session those at rest, which are noted there.
+    """
     budget = options.max_bytes
     reads: list[PartitionRead] = []
+    resting = options.resting
+    now = None
+    if resting is not None:
+        resting.clear()
+        if options.arriving:
+            now = broker.clock.monotonic()
     for entry in entries:
+        if resting is not None:
+            known = entry.partition
+            if known is not None and _is_at_rest(known, entry, options.replica_id, now):
+                resting.append(known)
+                continue
         # What older versions get beyond their limit is cut off after it is converted.
         min_one = options.version < 3 or budget == options.max_bytes
         read = _read(broker, entry, options, budget, min_one=min_one)
         budget -= read.size
         reads.append(read)
     return reads
+
+
+def _is_at_rest(
+    partition: Partition, entry: FetchPartition, replica_id: int, now: float | None
+) -> bool:
+    """Whether a follower's fetch need not look at a partition: nothing at all has changed."""
+    log = partition.log
+    return (
+        log.high_watermark == entry.sent_high_watermark
+        and log.log_start_offset == entry.sent_log_start_offset
+        and partition.leader_epoch == entry.current_leader_epoch
+        and entry.last_fetched_epoch < 0
+        and partition.is_at_rest(replica_id, entry.fetch_offset, entry.log_start_offset, now)
+    )
 
 
 def _read(
@@ -140,7 +171,7 @@ def _read(
     try:
         if options.asker is not None:
             _require_access(broker, options.asker, options.replica_id, entry)
-        partition = read.partition = resolve(broker, entry)
+        partition = read.partition = entry.partition = resolve(broker, entry)
         near = options.near
         if near is not None and near.may_follow and not partition.is_leader:
             partition.require_follower(entry.current_leader_epoch)

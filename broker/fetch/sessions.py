@@ -16,13 +16,16 @@ id > 0, epoch > 0       the next request of that session
 
 import random
 from collections.abc import Iterator
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kavka.config.limits import FETCH_SESSION_PARTITIONS_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k01_fetch import FetchRequest
 from kavka.protocol.schema import ZERO_UUID
 from kavka.storage.clock import Clock
+
+if TYPE_CHECKING:
+    from kavka.replication.partition import Partition
 
 EVICTION_SECONDS: Final = 120.0
 INITIAL_EPOCH: Final = 0
@@ -43,6 +46,7 @@ class FetchPartition:
         "last_fetched_epoch",
         "log_start_offset",
         "max_bytes",
+        "partition",
         "sent_high_watermark",
         "sent_log_start_offset",
         "topic",
@@ -58,6 +62,7 @@ class FetchPartition:
         self.max_bytes = 0
         self.current_leader_epoch = -1
         self.last_fetched_epoch = -1
+        self.partition: Partition | None = None  # that it was the last time
         self.sent_high_watermark = -1
         self.sent_log_start_offset = -1
 

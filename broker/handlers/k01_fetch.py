@@ -71,13 +71,15 @@ def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | by
         options.asker = request
     if broker.quotas is not None:
         broker.quotas.prepare_fetch(request, options)
+    if replica_id >= 0 and context.incremental and options.asker is None:
+        options.resting = []
     reads = read_partitions(broker, context.partitions, options)
     options.arriving = False
     if (
         body.max_wait_ms > 0
-        and reads
+        and context.partitions
         and _must_wait(reads, options.min_bytes)
-        and broker.waiting.awaited + len(reads) <= AWAITED_PARTITIONS_MAX
+        and broker.waiting.awaited + len(context.partitions) <= AWAITED_PARTITIONS_MAX
     ):
         return _park(broker, request, context, options, reads, body.max_wait_ms)
     if _needs_a_thread(reads, options):
@@ -122,6 +124,8 @@ def _park(
         if len(news) <= _READS_KEPT:
             waiter.reads = news
     keys = [read.partition for read in reads if read.partition is not None]
+    if options.resting:
+        keys += options.resting
     broker.waiting.park(waiter, keys, max_wait_ms / 1000)
     if options.replica_id >= 0:
         note_waiting(broker, request, waiter, pending)

@@ -437,3 +437,63 @@ class LeaderMachine(RuleBasedStateMachine):
 
 TestLeader = LeaderMachine.TestCase
 TestLeader.settings = settings(deadline=None, max_examples=60, stateful_step_count=60)
+
+
+# -- fetches that say nothing new -----------------------------------------------------------
+
+
+def test_a_follower_at_rest_is_not_missed() -> None:
+    case = Case()
+    case.append(2)
+    case.fetch(2, 2)
+    case.fetch(3, 2)
+    case.clock.advance(5 * LAG_MAX)  # nothing is written, and both ask all the time
+    assert case.partition.is_at_rest(2, 2, 0, case.clock.monotonic())
+    assert case.partition.is_at_rest(3, 2, 0, case.clock.monotonic())
+    case.append()
+    assert case.partition.shrink() is None
+    case.clock.advance(LAG_MAX + 1)  # but now they are silent
+    change = case.partition.shrink()
+    assert change is not None and change.isr == (1,)
+
+
+def test_looking_again_is_no_sign_of_life() -> None:
+    case = Case()
+    case.append(2)
+    case.fetch(2, 2)
+    case.fetch(3, 2)
+    case.clock.advance(LAG_MAX + 1)
+    assert case.partition.is_at_rest(2, 2, 0, None)
+    assert case.partition.is_at_rest(3, 2, 0, case.clock.monotonic())
+    case.append()
+    change = case.partition.shrink()
+    assert change is not None and change.isr == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "happening",
+    [
+        lambda case: case.append(),
+        lambda case: case.partition.become_follower(2, 6),
+        lambda case: setattr(case.partition, "deleted", True),
+        lambda case: setattr(case.log, "offline", "gone"),
+        lambda case: case.partition.assign([1, 2, 3], (1, 3), 1, 1),
+        lambda case: case.partition.assign([1, 3], (1, 3), 1, 1) or case.partition.become_leader(6),
+    ],
+    ids=["append", "follower", "deleted", "offline", "out of sync", "no replica"],
+)
+def test_what_happens_ends_the_rest(happening: Any) -> None:
+    case = Case()
+    case.append(2)
+    case.fetch(2, 2)
+    assert case.partition.is_at_rest(2, 2, 0, None)
+    happening(case)
+    assert not case.partition.is_at_rest(2, 2, 0, case.clock.monotonic())
+
+
+@pytest.mark.parametrize(("offset", "start"), [(1, 0), (3, 0), (2, 1)])
+def test_news_of_a_follower_are_looked_at(offset: int, start: int) -> None:
+    case = Case()
+    case.append(2)
+    case.fetch(2, 2)
+    assert not case.partition.is_at_rest(2, offset, start, case.clock.monotonic())
