@@ -60,8 +60,8 @@ class Plan(NamedTuple):
 class Simulation:
     """One run."""
 
-    def __init__(self, seed: int) -> None:
-        self.plan = Plan.of(seed)
+    def __init__(self, seed: int, plan: Plan) -> None:
+        self.plan = plan
         self.world = World(seed)
         self.network = Network(self.world)
         self.outside = Loop(self.world, "outside")
@@ -404,9 +404,9 @@ class Finding(NamedTuple):
     messages: int
 
 
-def simulate(seed: int) -> Finding:
-    """Run one seed."""
-    simulation = Simulation(seed)
+def simulate(seed: int, plan: Plan | None = None) -> Finding:
+    """Run one seed, by the plan drawn from it or by another one."""
+    simulation = Simulation(seed, plan or Plan.of(seed))
     problem: str | None = None
     with virtual_threads(), watching_leaders(simulation):
         try:
