@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -13,6 +12,8 @@ from kavka.config.listeners import Endpoint
 from kavka.config.option import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kavka.broker.security.tls.generate import Authority, GeneratedFile, Maker
 
 _USUAL_PORTS: Final = ((9092, "PLAINTEXT"), (9093, "SASL_SSL"))
@@ -32,7 +33,7 @@ def certs() -> None:
     metavar="DIR",
     default="certs",
     show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(file_okay=False),
     help="Where the files go.",
 )
 @click.option(
@@ -72,20 +73,20 @@ def certs() -> None:
 @click.option(
     "--password-file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="Its first line is the password of the brokers' stores; otherwise one is made.",
 )
 @click.option("--keep-ca", is_flag=True, help="Let the authority that is in DIR sign again.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def generate(
-    directory: Path,
+    directory: str,
     hosts: tuple[str, ...],
     days: int,
     config_path: str | None,
     mechanism: str,
     user: str,
     client_name: str,
-    password_file: Path | None,
+    password_file: str | None,
     keep_ca: bool,
     overwrite: bool,
 ) -> int:
@@ -98,16 +99,18 @@ def generate(
     # Imported here, as everything in this module is: other commands start without it.
     import secrets
     from datetime import UTC, datetime
+    from pathlib import Path
 
     from kavka.broker.security.tls import generate as making
 
     config = BrokerConfig() if config_path is None else sources.load(config_path, {}, ())
-    password = _password(password_file)
+    password = _password(None if password_file is None else Path(password_file))
+    place = Path(directory)
     names = _names(hosts)
     maker = making.Maker(datetime.now(UTC), days, os.urandom)
     fresh: list[GeneratedFile] = []
     if keep_ca:
-        authority = _kept_authority(directory)
+        authority = _kept_authority(place)
     else:
         authority = maker.authority(f"Kavka CA {secrets.token_hex(4)}")
         fresh.append(making.GeneratedFile(_CA_KEY, making.key_pem(authority.key), True))
@@ -116,21 +119,21 @@ def generate(
         )
     client_password = secrets.token_urlsafe(18)
     fresh += _stores(maker, authority, names, client_name, password, client_password)
-    fresh += _settings(directory, password, client_password)
-    fresh += _client_settings(directory, _endpoints(config, config_path, names[0]), mechanism, user)
-    _write(directory, fresh, overwrite)
+    fresh += _settings(place, password, client_password)
+    fresh += _client_settings(place, _endpoints(config, config_path, names[0]), mechanism, user)
+    _write(place, fresh, overwrite)
     end = min(making.valid_until(authority.certificate), datetime.now(UTC) + maker.life)
     click.echo(
-        f"{len(fresh)} files in {directory}, certificates for {', '.join(names)} until "
-        f"{end:%Y-%m-%d}. Broker: kavka serve --config {directory / 'server.tls.properties'}, or "
+        f"{len(fresh)} files in {place}, certificates for {', '.join(names)} until "
+        f"{end:%Y-%m-%d}. Broker: kavka serve --config {place / 'server.tls.properties'}, or "
         "add its lines to yours. Clients: client.truststore.jks "
         f"(password {making.PUBLIC_TRUST_PASSWORD}) or ca.crt, and the settings in "
-        f"{directory / 'clients'}"
+        f"{place / 'clients'}"
     )
     return 0
 
 
-def _password(path: Path | None) -> str:
+def _password(path: "Path | None") -> str:
     if path is None:
         import secrets
 
@@ -157,7 +160,7 @@ def _names(hosts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys((*names, *own, "localhost", "127.0.0.1", "::1")))
 
 
-def _kept_authority(directory: Path) -> "Authority":
+def _kept_authority(directory: "Path") -> "Authority":
     from kavka.broker.security.tls.generate import read_authority
     from kavka.broker.security.tls.stores import KeyStoreError
 
@@ -196,7 +199,7 @@ def _stores(
         raise ConfigError("", f"A certificate cannot have such a name: {error}") from None
 
 
-def _settings(directory: Path, password: str, client_password: str) -> "list[GeneratedFile]":
+def _settings(directory: "Path", password: str, client_password: str) -> "list[GeneratedFile]":
     from kavka.broker.security.tls.generate import GeneratedFile
 
     place = directory.absolute().as_posix()
@@ -235,7 +238,7 @@ def _endpoints(config: BrokerConfig, config_path: str | None, host: str) -> list
 
 
 def _client_settings(
-    directory: Path, endpoints: list[Endpoint], mechanism: str, user: str
+    directory: "Path", endpoints: list[Endpoint], mechanism: str, user: str
 ) -> "list[GeneratedFile]":
     from kavka.broker.security.tls.client_files import FORMS, Login, Target, Trust
     from kavka.broker.security.tls.generate import PUBLIC_TRUST_PASSWORD, GeneratedFile
@@ -253,7 +256,7 @@ def _client_settings(
     return files
 
 
-def _write(directory: Path, files: "list[GeneratedFile]", overwrite: bool) -> None:
+def _write(directory: "Path", files: "list[GeneratedFile]", overwrite: bool) -> None:
     """Write all files or none: those that exist are looked for first."""
     there = [file.name for file in files if (directory / file.name).exists()]
     if there and not overwrite:

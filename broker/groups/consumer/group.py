@@ -10,7 +10,6 @@ epoch*. Who says it has an epoch that it was not given is fenced.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
 from typing import NamedTuple
 
 from kavka.broker.groups.consumer.assignors import ASSIGNORS, Topic, Wish
@@ -234,6 +233,8 @@ class ConsumerGroup:
         names = frozenset[str]().union(*(member.topics for member in data.members.values()))
         version, hashed, value = self._hash_of
         if version != metadata_version or hashed != names:
+            from hashlib import blake2b  # not at the start
+
             text = repr(sorted((name, *topic) for name, topic in find_topics(names).items()))
             value = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True)
             self._hash_of = metadata_version, names, value
