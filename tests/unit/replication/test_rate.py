@@ -49,8 +49,8 @@ EVENTS = st.lists(
 def test_a_rate_is_that_of_kafkas_samples(
     events: list[tuple[int, int, bool]], samples: int, size: float
 ) -> None:
-    """The sums are; the time they are spread over may be a part of a sample shorter, where Kafka
-    keeps an empty sample from when it looked last.
+    """The sums are; the time they are spread over may differ by part of a sample, as Kafka begins
+    samples anew, empty, when it looks at ones that are over.
     """
     rate, model = Rate(samples, size), Sampled(samples, size)
     now = 0.0
