@@ -192,7 +192,7 @@ def test_performance_tools(broker: BrokerProcess, topic: str) -> None:
 def test_api_versions_tool_knows_every_key(broker: BrokerProcess) -> None:
     shown = run_tool(NEW, f"{TOOLS}.BrokerApiVersionsCommand", *server(broker)).stdout
     assert "(id: 1 rack: null isFenced: false)" in shown
-    assert "Produce(0): 0 to 11" in shown
+    assert "Produce(0): 0 to 12" in shown
     assert "Fetch(1): 4 to 17" in shown or "Fetch(1): 0 to 17" in shown
 
 

@@ -182,8 +182,11 @@ def test_bad_credentials(
         caplog.clear()
         with pytest.raises(RefusedError) as refused:
             client(sasl_broker, listener, mechanism, user, password, topic)
-        # aiokafka tells its log only.
-        assert "uthentication" in str(refused.value) + caplog.text
+        # aiokafka tells its log only. kafka-python drops an answer that it reads together with
+        # the end of the connection.
+        told = str(refused.value) + caplog.text
+        lost = client is with_kafka_python and "socket disconnected" in told
+        assert lost or "uthentication" in told
     assert "Login denied mechanism=" in sasl_broker.process.log()
 
 
