@@ -4,6 +4,7 @@ Where a machine has no JVM or no Maven the tests that need them skip and say so.
 ``KAVKA_REQUIRE_JAVA=1`` (the full test run sets it) that is a failure instead.
 """
 
+import fcntl
 import functools
 import os
 import shutil
@@ -26,14 +27,18 @@ JVM_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xm
 def class_path(release: str) -> str:
     """The class path of a release's tools; skips the test where it cannot be had."""
     cached = CACHE / f"{release}.classpath"
-    if cached.exists():
-        path = cached.read_text()
-        if all(Path(jar).exists() for jar in path.split(":")):
-            return path
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:  # the tests may run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not cached.exists() or not all(map(os.path.exists, cached.read_text().split(":"))):
+            _fetch(release, cached)
+        return cached.read_text()
+
+
+def _fetch(release: str, cached: Path) -> None:
     missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
     if missing:
         _cannot(f"no {' and no '.join(missing)} on this machine")
-    CACHE.mkdir(exist_ok=True)
     done = subprocess.run(
         [
             *("mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "-P", f"kafka-{release}"),
@@ -45,7 +50,6 @@ def class_path(release: str) -> str:
     )
     if done.returncode != 0:
         _cannot(f"Maven cannot fetch Kafka {release}: {done.stdout[-500:]}")
-    return cached.read_text()
 
 
 def _cannot(reason: str) -> None:
