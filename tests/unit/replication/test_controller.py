@@ -297,6 +297,7 @@ def test_a_deletion_goes_on_after_a_restart(tmp_path: Path) -> None:
         harness.replicas[NODE].undeletable.add(T0)
         outcomes = await harness.controller.delete_topics(["t"], timeout_ms=1)
         assert code(outcomes["t"]) is ErrorCode.REQUEST_TIMED_OUT
+        await harness.metadata.wait_until(lambda: "t" not in harness.metadata.topics, 10)
         assert "t" not in harness.metadata.topics
 
     async def second() -> None:
