@@ -502,6 +502,7 @@ _SINCE: Final = {
     "group.consumer.heartbeat.interval.ms": "4.0",
     "group.consumer.max.size": "4.0",
     "group.consumer.session.timeout.ms": "4.0",
+    "replica.selector.class": "2.4",
     "max.connection.creation.rate": "2.7",
     "log.message.timestamp.before.max.ms": "3.6",
     "log.message.timestamp.after.max.ms": "3.6",
