@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # Continuous integration plays the same examples each time, so that a change is judged by what it
@@ -9,3 +10,8 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Bytes are no names: gzip puts the time into them, and two processes would not agree."""
+    return argname if isinstance(val, bytes | bytearray) else None
