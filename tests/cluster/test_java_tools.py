@@ -95,7 +95,8 @@ def test_topics_log_dirs_and_groups_are_described(cluster: Cluster) -> None:
         *("--max-messages", "50"),
     )
     groups = run_tool(NEW, GROUPS, *server(cluster), "--describe", "--group", "g").stdout
-    assert len([line for line in lines(groups) if line.startswith("g ")]) == 3
+    # As many as it had come to: 50 messages may all be of one partition.
+    assert any(re.match(r"g +t +\d +\d+ +\d+", line) for line in lines(groups))
     state = run_tool(NEW, GROUPS, *server(cluster), "--describe", "--group", "g", "--state").stdout
     coordinator = cluster.coordinator("g")
     assert f"{coordinator.bootstrap} ({coordinator.broker_id})" in state.replace("  ", " ")

@@ -4,9 +4,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from tests.broker_process import wait_for
 from tests.cluster.kafka_cluster import Cluster, running_cluster
@@ -84,6 +86,16 @@ def test_a_broker_that_was_away_too_long_comes_back_by_itself(cluster: Cluster) 
     cluster.create("afterwards")
 
 
+def made(cluster: Cluster, topic: str) -> bool:
+    """Make a topic; False while the brokers' sessions with ZooKeeper are not there again."""
+    try:
+        cluster.create(topic)
+    except KafkaException as refused:
+        assert refused.args[0].code() == KafkaError.KAFKA_STORAGE_ERROR, refused
+        return False
+    return True
+
+
 def test_leaders_serve_without_zookeeper_and_all_recovers(
     own_zookeeper: ZooKeeper, tmp_path: Path
 ) -> None:
@@ -95,7 +107,7 @@ def test_leaders_serve_without_zookeeper_and_all_recovers(
         writer.progress()
         assert set(cluster.metadata().brokers) == {1, 2, 3}
         own_zookeeper.start()
-        cluster.create("afterwards")
+        wait_for("a topic made by brokers with new sessions", partial(made, cluster, "afterwards"))
         cluster.controller().kill()
         writer.progress()
         writer.stop()
