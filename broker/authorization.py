@@ -15,6 +15,7 @@ from kavka.protocol.errors import ErrorCode, KafkaError
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
     from kavka.broker.request import Request
+    from kavka.broker.security.acl.authorizer import Authorizer
 
 __all__ = [
     "CLUSTER_NAME",
@@ -81,11 +82,20 @@ def would_allow(
     authorizer = broker.authorizer
     if authorizer is None:
         return True
-    connection = request.connection
-    principal = connection.principal
-    if authorizer.by_listener and not authorizer.admits(connection.endpoint.name, principal):
+    if not _admitted(authorizer, request):
         return False
-    return authorizer.allowed(principal, connection.client_host, operation, resource, name)
+    connection = request.connection
+    return authorizer.allowed(
+        connection.principal, connection.client_host, operation, resource, name
+    )
+
+
+def _admitted(authorizer: "Authorizer", request: "Request") -> bool:
+    """Whether the client may use the listener it came in by."""
+    connection = request.connection
+    return not authorizer.by_listener or authorizer.admits(
+        connection.endpoint.name, connection.principal
+    )
 
 
 def is_allowed(
@@ -137,12 +147,11 @@ def may_write_somewhere(broker: "Broker", request: "Request") -> bool:
     authorizer = broker.authorizer
     if authorizer is None:
         return True
-    connection = request.connection
-    principal = connection.principal
-    if authorizer.by_listener and not authorizer.admits(connection.endpoint.name, principal):
+    if not _admitted(authorizer, request):
         return False
+    connection = request.connection
     return authorizer.allowed_some(
-        principal, connection.client_host, Operation.WRITE, Resource.TOPIC
+        connection.principal, connection.client_host, Operation.WRITE, Resource.TOPIC
     )
 
 

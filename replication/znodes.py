@@ -111,11 +111,13 @@ class BadNode(StoreError):
     """A node whose body is not what its place calls for; the message names the node."""
 
 
-def _dump(body: Mapping[str, object]) -> bytes:
+def dump_body(body: Mapping[str, object]) -> bytes:
+    """A node's body as Kafka writes it."""
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _load(path: str, data: bytes) -> dict[str, Any]:
+def load_body(path: str, data: bytes) -> dict[str, Any]:
+    """The object that is the body of the node at ``path``. Raises BadNode."""
     try:
         body = json.loads(data)
     except ValueError as error:
@@ -140,25 +142,25 @@ def decode_uuid(text: str) -> bytes:
 
 
 def encode_cluster_id(cluster_id: str) -> bytes:
-    return _dump({"version": "1", "id": cluster_id})
+    return dump_body({"version": "1", "id": cluster_id})
 
 
 def decode_cluster_id(data: bytes) -> str:
     """Raises BadNode."""
     try:
-        return str(_load(CLUSTER_ID, data)["id"])
+        return str(load_body(CLUSTER_ID, data)["id"])
     except KeyError:
         raise BadNode(f"{CLUSTER_ID} holds no id") from None
 
 
 def encode_controller(broker_id: int, now_ms: int) -> bytes:
-    return _dump({"version": 1, "brokerid": broker_id, "timestamp": str(now_ms)})
+    return dump_body({"version": 1, "brokerid": broker_id, "timestamp": str(now_ms)})
 
 
 def decode_controller(data: bytes) -> int:
     """The id of the broker that is the controller. Raises BadNode."""
     try:
-        return int(_load(CONTROLLER, data)["brokerid"])
+        return int(load_body(CONTROLLER, data)["brokerid"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadNode(f"{CONTROLLER} names no broker: {error!r}") from None
 
@@ -183,12 +185,12 @@ def encode_registration(registration: Registration, now_ms: int) -> bytes:
     }
     if registration.rack is not None:
         body["rack"] = registration.rack
-    return _dump(body)
+    return dump_body(body)
 
 
 def decode_registration(path: str, data: bytes) -> Registration:
     """Read any version of a registration. Raises BadNode."""
-    body = _load(path, data)
+    body = load_body(path, data)
     try:
         if body["version"] == 1:
             plain = Endpoint("PLAINTEXT", "PLAINTEXT", body["host"], int(body["port"]))
@@ -222,7 +224,7 @@ def encode_topic(topic: TopicNode) -> bytes:
     def by_number(replicas: Mapping[int, Sequence[int]]) -> dict[str, list[int]]:
         return {str(partition): list(replicas[partition]) for partition in sorted(replicas)}
 
-    return _dump(
+    return dump_body(
         {
             "partitions": by_number(topic.partitions),
             "topic_id": encode_uuid(topic.topic_id),
@@ -235,7 +237,7 @@ def encode_topic(topic: TopicNode) -> bytes:
 
 def decode_topic(path: str, data: bytes) -> TopicNode:
     """Read any version of a topic. Raises BadNode."""
-    body = _load(path, data)
+    body = load_body(path, data)
 
     def by_number(key: str) -> dict[int, tuple[int, ...]]:
         return {int(p): tuple(map(int, replicas)) for p, replicas in body.get(key, {}).items()}
@@ -258,7 +260,7 @@ class StateNode(NamedTuple):
 
 
 def encode_state(state: StateNode) -> bytes:
-    return _dump(
+    return dump_body(
         {
             "controller_epoch": state.controller_epoch,
             "leader": state.leader,
@@ -271,7 +273,7 @@ def encode_state(state: StateNode) -> bytes:
 
 def decode_state(path: str, data: bytes) -> StateNode:
     """Raises BadNode."""
-    body = _load(path, data)
+    body = load_body(path, data)
     try:
         return StateNode(
             int(body["leader"]),
@@ -284,14 +286,14 @@ def decode_state(path: str, data: bytes) -> StateNode:
 
 
 def encode_config(overrides: Mapping[str, str]) -> bytes:
-    return _dump({"version": 1, "config": dict(overrides)})
+    return dump_body({"version": 1, "config": dict(overrides)})
 
 
 def decode_config(path: str, data: bytes) -> dict[str, str]:
     """Raises BadNode. An empty node has no overrides."""
     if not data:
         return {}
-    body = _load(path, data)
+    body = load_body(path, data)
     config = body.get("config")
     if not isinstance(config, dict):
         raise BadNode(f"{path} does not hold a configuration")
@@ -299,12 +301,12 @@ def decode_config(path: str, data: bytes) -> dict[str, str]:
 
 
 def encode_config_change(entity_type: EntityType, name: str) -> bytes:
-    return _dump({"version": 2, "entity_path": f"{entity_type}/{name}"})
+    return dump_body({"version": 2, "entity_path": f"{entity_type}/{name}"})
 
 
 def decode_config_change(path: str, data: bytes) -> tuple[str, str]:
     """Type and name of the entity whose overrides have changed. Raises BadNode."""
-    body = _load(path, data)
+    body = load_body(path, data)
     try:
         if body["version"] == 1:
             return str(body["entity_type"]), str(body["entity_name"])
@@ -315,14 +317,14 @@ def decode_config_change(path: str, data: bytes) -> tuple[str, str]:
 
 
 def encode_producer_id_block(broker_id: int, first: int, last: int) -> bytes:
-    return _dump(
+    return dump_body(
         {"version": 1, "broker": broker_id, "block_start": str(first), "block_end": str(last)}
     )
 
 
 def decode_producer_id_block(data: bytes) -> int:
     """The last producer id of the block that was reserved last. Raises BadNode."""
-    body = _load(PRODUCER_ID_BLOCK, data)
+    body = load_body(PRODUCER_ID_BLOCK, data)
     try:
         return int(body["block_end"])
     except (KeyError, TypeError, ValueError) as error:
@@ -331,7 +333,7 @@ def decode_producer_id_block(data: bytes) -> int:
 
 def decode_partitions(path: str, data: bytes) -> list[TopicPartition]:
     """The partitions of a preferred election or a notification of ISR changes. Raises BadNode."""
-    body = _load(path, data)
+    body = load_body(path, data)
     try:
         return [TopicPartition(p["topic"], int(p["partition"])) for p in body["partitions"]]
     except (KeyError, TypeError, ValueError) as error:
@@ -339,16 +341,18 @@ def decode_partitions(path: str, data: bytes) -> list[TopicPartition]:
 
 
 def encode_partitions(partitions: Iterable[TopicPartition]) -> bytes:
-    return _dump({"version": 1, "partitions": [partition._asdict() for partition in partitions]})
+    return dump_body(
+        {"version": 1, "partitions": [partition._asdict() for partition in partitions]}
+    )
 
 
 def encode_log_dir_event(broker_id: int) -> bytes:
-    return _dump({"version": 1, "broker": broker_id, "event": 1})
+    return dump_body({"version": 1, "broker": broker_id, "event": 1})
 
 
 def decode_log_dir_event(path: str, data: bytes) -> int:
     """The broker one of whose log directories has failed. Raises BadNode."""
-    body = _load(path, data)
+    body = load_body(path, data)
     try:
         return int(body["broker"])
     except (KeyError, TypeError, ValueError) as error:
@@ -357,12 +361,12 @@ def decode_log_dir_event(path: str, data: bytes) -> int:
 
 def encode_reassignment(targets: Mapping[TopicPartition, Sequence[int]]) -> bytes:
     partitions = [{**tp._asdict(), "replicas": list(target)} for tp, target in targets.items()]
-    return _dump({"version": 1, "partitions": partitions})
+    return dump_body({"version": 1, "partitions": partitions})
 
 
 def decode_reassignment(path: str, data: bytes) -> dict[TopicPartition, tuple[int, ...]]:
     """The partitions of a reassignment and their new replicas. Raises BadNode."""
-    body = _load(path, data)
+    body = load_body(path, data)
     try:
         return {
             TopicPartition(p["topic"], int(p["partition"])): tuple(map(int, p["replicas"]))

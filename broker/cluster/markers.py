@@ -6,12 +6,13 @@ and asks the metadata again who leads.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
+from kavka.broker.cluster.questions import Questions
 from kavka.broker.transactions.marker_writer import MarkerResults, MarkerWriter, TxnMarker
-from kavka.protocol.errors import ErrorCode, MalformedFrame
+from kavka.broker.transactions.records import by_topic
+from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k27_write_txn_markers import (
     WritableTxnMarker,
     WritableTxnMarkerTopic,
@@ -19,13 +20,10 @@ from kavka.protocol.messages.k27_write_txn_markers import (
     WriteTxnMarkersResponse,
 )
 from kavka.protocol.topics import TopicPartition
-from kavka.replication.client import BrokerClient, BrokerUnavailable
 
 if TYPE_CHECKING:
     from kavka.broker.cluster.peers import Peers
     from kavka.replication.metadata import MetadataCache
-
-log = logging.getLogger("kavka.transactions")
 
 _VERSION: Final = 0  # of inter.broker.protocol.version 2.3
 _MARKERS_PER_REQUEST: Final = 1_000
@@ -58,8 +56,7 @@ class NetworkMarkerChannel:
     ) -> None:
         self._node_id = node_id
         self._writer = writer
-        self._peers = peers
-        self._metadata = metadata
+        self._questions = Questions(peers, metadata)
         self._lines: dict[int, _Line] = {}
 
     def write(
@@ -75,7 +72,7 @@ class NetworkMarkerChannel:
             return
         line = self._lines.get(node_id)
         if line is None:
-            line = self._lines[node_id] = _Line(node_id, self._peers, self._metadata)
+            line = self._lines[node_id] = _Line(node_id, self._questions)
         line.add(_Marker(marker, partitions, done))
 
     def close(self) -> None:
@@ -83,17 +80,16 @@ class NetworkMarkerChannel:
         for line in self._lines.values():
             line.close()
         self._lines.clear()
+        self._questions.close()
 
 
 class _Line:
     """The way to one other broker."""
 
-    def __init__(self, node_id: int, peers: "Peers", metadata: "MetadataCache") -> None:
+    def __init__(self, node_id: int, questions: Questions) -> None:
         self._node_id = node_id
-        self._peers = peers
-        self._metadata = metadata
+        self._questions = questions
         self._waiting: list[_Marker] = []
-        self._client: BrokerClient | None = None
         self._task: asyncio.Task[None] | None = None
 
     def add(self, marker: _Marker) -> None:
@@ -105,35 +101,25 @@ class _Line:
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
-        if self._client is not None:
-            self._client.close()
 
     async def _work(self) -> None:
         try:
             while self._waiting:
                 batch = self._waiting[:_MARKERS_PER_REQUEST]
                 del self._waiting[:_MARKERS_PER_REQUEST]
-                try:
-                    await self._bring(batch)
-                except (BrokerUnavailable, MalformedFrame, OSError) as error:
-                    log.info(
-                        "Transaction markers are not brought yet broker=%d markers=%d error=%s",
-                        *(self._node_id, len(batch), error),
-                    )
-                    for marker in batch:
-                        marker.fail(ErrorCode.BROKER_NOT_AVAILABLE)
+                await self._bring(batch)
         finally:
             self._task = None
 
     async def _bring(self, batch: list[_Marker]) -> None:
-        client = self._client
-        if client is None or client.closed:
-            address = self._peers.address(self._metadata, self._node_id)
-            if address is None:
-                raise BrokerUnavailable(f"no address of broker {self._node_id} is known")
-            client = self._client = await self._peers.connect(address)
         request = WriteTxnMarkersRequest(markers=[_writable(marker) for marker in batch])
-        response = await client.send(request, WriteTxnMarkersResponse, _VERSION)
+        response = await self._questions.ask(
+            self._node_id, request, WriteTxnMarkersResponse, _VERSION
+        )
+        if response is None:
+            for marker in batch:
+                marker.fail(ErrorCode.BROKER_NOT_AVAILABLE)
+            return
         # Kafka answers by producers, in no order.
         codes = {
             (result.producer_id, topic.name, each.partition_index): ErrorCode(each.error_code)
@@ -148,9 +134,6 @@ class _Line:
 
 
 def _writable(marker: _Marker) -> WritableTxnMarker:
-    topics: dict[str, list[int]] = {}
-    for tp in marker.partitions:
-        topics.setdefault(tp.topic, []).append(tp.partition)
     producer_id, producer_epoch, committed, coordinator_epoch = marker.marker
     return WritableTxnMarker(
         producer_id=producer_id,
@@ -158,7 +141,7 @@ def _writable(marker: _Marker) -> WritableTxnMarker:
         transaction_result=committed,
         topics=[
             WritableTxnMarkerTopic(name=name, partition_indexes=indexes)
-            for name, indexes in topics.items()
+            for name, indexes in by_topic(marker.partitions).items()
         ],
         coordinator_epoch=coordinator_epoch,
     )

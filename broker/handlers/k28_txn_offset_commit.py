@@ -124,12 +124,7 @@ def _when_included(
             return
 
     async def ask() -> None:
-        log_ = partition.log
-        while True:
-            ended = log_.producers.transactions_ended
-            codes = await broker.inclusion.ask(body.transactional_id, identity, (target,), add=add)
-            if codes[target] is not ErrorCode.NONE or ended == log_.producers.transactions_ended:
-                break  # else a marker has come meanwhile: perhaps that of this transaction
+        codes = await broker.inclusion.ask(body.transactional_id, identity, (partition,), add=add)
         settled(codes[target])
 
     task = broker.loop.create_task(ask())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kavka.broker.authorization import Operation, Resource, is_allowed, would_allow
 from kavka.broker.groups.consumer.coordinator import Outcome
 from kavka.broker.groups.consumer.group import Beat
-from kavka.broker.groups.consumer.member import AWAY, JOINING, LEFT, Slot, Slots
+from kavka.broker.groups.consumer.member import AWAY, JOINING, LEFT, Slot, Slots, by_topic
 from kavka.broker.request import Pending
 from kavka.config.limits import GROUP_TEXT_CHARACTERS_MAX
 from kavka.protocol.errors import ErrorCode
@@ -120,13 +120,10 @@ def _response(broker: "Broker", outcome: Outcome) -> ConsumerGroupHeartbeatRespo
         heartbeat_interval_ms=broker.groups.consumers.settings.heartbeat_interval_ms,
     )
     if reply.assigned is not None:
-        by_topic: dict[bytes, list[int]] = {}
-        for slot in sorted(reply.assigned):
-            by_topic.setdefault(slot.topic_id, []).append(slot.partition)
         response.assignment = Assignment(
             topic_partitions=[
                 TopicPartitions(topic_id=topic_id, partitions=partitions)
-                for topic_id, partitions in by_topic.items()
+                for topic_id, partitions in by_topic(reply.assigned).items()
             ]
         )
     return response

@@ -13,7 +13,7 @@ from kavka.broker.authorization import (
     denied_among,
 )
 from kavka.broker.groups.consumer.group import ConsumerGroup
-from kavka.broker.groups.consumer.member import Slots
+from kavka.broker.groups.consumer.member import Slots, by_topic
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k69_consumer_group_describe import (
     Assignment,
@@ -96,13 +96,10 @@ def _describe(broker: "Broker", request: "Request", group: ConsumerGroup) -> Des
 
 
 def _assignment(broker: "Broker", slots: Slots) -> Assignment:
-    by_topic: dict[bytes, list[int]] = {}
-    for slot in sorted(slots):
-        by_topic.setdefault(slot.topic_id, []).append(slot.partition)
     return Assignment(
         topic_partitions=[
             TopicPartitions(topic_id=topic_id, topic_name=name, partitions=partitions)
-            for topic_id, partitions in by_topic.items()
+            for topic_id, partitions in by_topic(slots).items()
             if (name := broker.metadata.topic_name(topic_id)) is not None
         ]
     )

@@ -11,7 +11,7 @@ from kavka.protocol.records.batch import TRANSACTIONAL_MASK
 from kavka.protocol.topics import TopicPartition
 
 if TYPE_CHECKING:
-    from kavka.broker.transactions.inclusion import Codes, Inclusion
+    from kavka.broker.transactions.inclusion import Inclusion
     from kavka.replication.partition import Partition
 
 FIRST_WITH_ABORTABLE: Final = 11
@@ -25,7 +25,6 @@ class Question(NamedTuple):
     append: Append
     partition: "Partition"
     identity: ProducerIdentity
-    ended: int  # markers that the partition has seen by the time of asking
 
     @property
     def target(self) -> TopicPartition:
@@ -50,8 +49,7 @@ def questions(
                 break
             identity = ProducerIdentity(header.producer_id, header.producer_epoch)
             if not is_open(partition, identity):
-                ended = partition.log.producers.transactions_ended
-                found.append(Question(append, partition, identity, ended))
+                found.append(Question(append, partition, identity))
                 break  # all batches of a request for a partition are of one producer
     return found
 
@@ -77,31 +75,17 @@ def settle_now(
 async def settle(
     inclusion: "Inclusion", transactional_id: str, asked: Sequence[Question], version: int
 ) -> None:
-    """Ask, and refuse what does not belong.
-
-    A marker that has come to a partition meanwhile may have ended the very transaction that was
-    asked about, so that is asked again.
-    """
-    while asked:
-        by_identity: dict[ProducerIdentity, list[Question]] = {}
-        for question in asked:
-            by_identity.setdefault(question.identity, []).append(question)
-        again = []
-        for identity, of_producer in by_identity.items():
-            codes: Codes = await inclusion.ask(
-                transactional_id,
-                identity,
-                [question.target for question in of_producer],
-                add=version >= FIRST_WITH_ADDING,
-            )
-            for question in of_producer:
-                ended = question.partition.log.producers.transactions_ended
-                code = codes[question.target]
-                if code is ErrorCode.NONE and ended != question.ended:
-                    again.append(question._replace(ended=ended))
-                else:
-                    _settle(question, code, version)
-        asked = again
+    """Ask, and refuse what does not belong."""
+    by_identity: dict[ProducerIdentity, list[Question]] = {}
+    for question in asked:
+        by_identity.setdefault(question.identity, []).append(question)
+    for identity, of_producer in by_identity.items():
+        partitions = [question.partition for question in of_producer]
+        codes = await inclusion.ask(
+            transactional_id, identity, partitions, add=version >= FIRST_WITH_ADDING
+        )
+        for question in of_producer:
+            _settle(question, codes[question.target], version)
 
 
 def _settle(question: Question, code: ErrorCode, version: int) -> None:

@@ -9,10 +9,11 @@ For clients of the second transaction protocol the leader does not only ask: it 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kavka.broker.transactions.messages import ProducerIdentity
+from kavka.broker.transactions.records import by_topic
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k24_add_partitions_to_txn import (
     AddPartitionsToTxnRequest,
@@ -53,6 +54,10 @@ def is_open(partition: "Partition", identity: ProducerIdentity) -> bool:
     """Whether the producer has a transaction on this partition already."""
     entry = partition.log.producers.get(identity.producer_id)
     return entry is not None and entry.txn_first_offset >= 0 and entry.epoch == identity.epoch
+
+
+def _ended(partition: "Partition") -> int:
+    return partition.log.producers.transactions_ended
 
 
 def refusal(code: ErrorCode, *, knows_abortable: bool, bumping: bool) -> ErrorCode:
@@ -132,15 +137,36 @@ class Inclusion:
         self,
         transactional_id: str,
         identity: ProducerIdentity,
-        partitions: Collection[TopicPartition],
+        partitions: Iterable["Partition"],
         *,
         add: bool,
     ) -> Codes:
         """The coordinator's word on each partition; with ``add`` it adds them.
 
-        An end of the transaction before that is still being written is waited for a while: who
-        adds has been told already that it is decided.
+        A marker that has come to a partition meanwhile may have ended the very transaction that
+        was asked about, so that is asked again.
         """
+        found: Codes = {}
+        asked = {partition.topic_partition: partition for partition in partitions}
+        while asked:
+            ended = {tp: _ended(partition) for tp, partition in asked.items()}
+            found |= await self._ask_patiently(transactional_id, identity, ended, add)
+            asked = {
+                tp: partition
+                for tp, partition in asked.items()
+                if found[tp] is ErrorCode.NONE and _ended(partition) != ended[tp]
+            }
+        return found
+
+    async def _ask_patiently(
+        self,
+        transactional_id: str,
+        identity: ProducerIdentity,
+        partitions: Collection[TopicPartition],
+        add: bool,
+    ) -> Codes:
+        """Ask; an end of the transaction before that is still being written is waited for a
+        while: who adds has been told already that it is decided."""
         for _ in range(_ATTEMPTS):
             codes = await self._ask_once(transactional_id, identity, partitions, add)
             if not add or ErrorCode.CONCURRENT_TRANSACTIONS not in codes.values():
@@ -203,9 +229,6 @@ def _question(
     partitions: Collection[TopicPartition],
     add: bool,
 ) -> AddPartitionsToTxnRequest:
-    topics: dict[str, list[int]] = {}
-    for topic, index in partitions:
-        topics.setdefault(topic, []).append(index)
     return AddPartitionsToTxnRequest(
         transactions=[
             AddPartitionsToTxnTransaction(
@@ -215,7 +238,7 @@ def _question(
                 verify_only=not add,
                 topics=[
                     AddPartitionsToTxnTopic(name=name, partitions=indexes)
-                    for name, indexes in topics.items()
+                    for name, indexes in by_topic(partitions).items()
                 ],
             )
         ]

@@ -1,5 +1,7 @@
 """Transactional ids as records of ``__transaction_state``, and back."""
 
+from collections.abc import Collection
+
 from kavka.broker.transactions.messages import TransactionImage
 from kavka.broker.transactions.state import TransactionState
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -73,7 +75,7 @@ def read_value(data: bytes) -> TransactionImage:
     )
 
 
-def by_topic(partitions: "frozenset[TopicPartition]") -> dict[str, list[int]]:
+def by_topic(partitions: Collection[TopicPartition]) -> dict[str, list[int]]:
     """Partition indexes by topic, both in ascending order."""
     topics: dict[str, list[int]] = {}
     for topic, index in sorted(partitions):

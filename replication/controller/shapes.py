@@ -5,7 +5,8 @@ topics with ids. Older versions have flat lists, no ids, and one flag for all re
 StopReplica; both ends of a connection translate here.
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, TypeVar
 
 from kavka.protocol.errors import ErrorCode
 from kavka.protocol.messages.k04_leader_and_isr import (
@@ -31,6 +32,13 @@ from kavka.protocol.messages.k06_update_metadata import (
     UpdateMetadataTopicState,
 )
 from kavka.replication.controller.channels import ControlRequest, ControlResponse
+
+N = TypeVar(
+    "N",
+    LeaderAndIsrPartitionState,
+    LeaderAndIsrPartitionError,
+    UpdateMetadataPartitionState,
+)
 
 _LISR_GROUPED: Final = 2
 _LISR_TOPIC_IDS: Final = 5
@@ -153,16 +161,11 @@ def response_from_wire(
 
 def _group_errors(request: LeaderAndIsrRequest, response: LeaderAndIsrResponse) -> None:
     ids = {topic.topic_name: topic.topic_id for topic in request.topic_states}
-    topics: dict[str, LeaderAndIsrTopicError] = {}
-    for error in response.partition_errors:
-        topic = topics.get(error.topic_name)
-        if topic is None and error.topic_name in ids:
-            topic = topics[error.topic_name] = LeaderAndIsrTopicError(
-                topic_id=ids[error.topic_name], partition_errors=[]
-            )
-        if topic is not None:
-            topic.partition_errors.append(error)
-    response.topics = list(topics.values())
+    response.topics = [
+        LeaderAndIsrTopicError(topic_id=ids[name], partition_errors=errors)
+        for name, errors in _by_topic(response.partition_errors).items()
+        if name in ids
+    ]
 
 
 # -- the receiver ---------------------------------------------------------------------------------
@@ -181,29 +184,26 @@ def from_wire(request: ControlRequest, version: int) -> None:
                 _group_stop(request, version)
 
 
+def _by_topic(items: Iterable[N]) -> dict[str, list[N]]:
+    topics: dict[str, list[N]] = {}
+    for item in items:
+        topics.setdefault(item.topic_name, []).append(item)
+    return topics
+
+
 def _group_lisr(request: LeaderAndIsrRequest) -> None:
-    topics: dict[str, LeaderAndIsrTopicState] = {}
-    for state in request.ungrouped_partition_states:
-        topic = topics.get(state.topic_name)
-        if topic is None:
-            topic = topics[state.topic_name] = LeaderAndIsrTopicState(
-                topic_name=state.topic_name, partition_states=[]
-            )
-        topic.partition_states.append(state)
-    request.topic_states = list(topics.values())
+    request.topic_states = [
+        LeaderAndIsrTopicState(topic_name=name, partition_states=states)
+        for name, states in _by_topic(request.ungrouped_partition_states).items()
+    ]
 
 
 def _complete_metadata(request: UpdateMetadataRequest, version: int) -> None:
     if version < _METADATA_GROUPED:
-        topics: dict[str, UpdateMetadataTopicState] = {}
-        for state in request.ungrouped_partition_states:
-            topic = topics.get(state.topic_name)
-            if topic is None:
-                topic = topics[state.topic_name] = UpdateMetadataTopicState(
-                    topic_name=state.topic_name, partition_states=[]
-                )
-            topic.partition_states.append(state)
-        request.topic_states = list(topics.values())
+        request.topic_states = [
+            UpdateMetadataTopicState(topic_name=name, partition_states=states)
+            for name, states in _by_topic(request.ungrouped_partition_states).items()
+        ]
     if version < _METADATA_LISTENERS:
         for broker in request.live_brokers:
             if version < _METADATA_ENDPOINTS:

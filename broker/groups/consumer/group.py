@@ -119,7 +119,7 @@ class ConsumerGroup:
         self.dead = False
         self.state_timestamp_ms: int | None = now.wall_ms
         self._settings = settings
-        self._sessions: dict[str, float] = {}
+        self._sessions: dict[str, float] = {}  # ends by member, the earliest first
         self._revocations: dict[str, tuple[int, float]] = {}  # member → its epoch, deadline
         # What the hash was computed of, as both parts hardly ever change.
         self._hash_of: tuple[int, frozenset[str], int] = (-1, frozenset(), 0)
@@ -230,7 +230,7 @@ class ConsumerGroup:
 
     def _topics_hash(self, data: GroupData, find_topics: FindTopics, metadata_version: int) -> int:
         """A number that tells the topics the members read from others, as to ids and sizes."""
-        names = frozenset[str]().union(*(member.topics for member in data.members.values()))
+        names = data.topics
         version, hashed, value = self._hash_of
         if version != metadata_version or hashed != names:
             from hashlib import blake2b  # not at the start
@@ -248,8 +248,7 @@ class ConsumerGroup:
             )
             for member in data.members.values()
         }
-        names = frozenset[str]().union(*(wish.topics for wish in wishes.values()))
-        targets = ASSIGNORS[self.assignor(data)](wishes, find_topics(names))
+        targets = ASSIGNORS[self.assignor(data)](wishes, find_topics(data.topics))
         for member_id, slots in targets.items():
             if data.targets.get(member_id) != slots:
                 work.do(SetTarget(member_id, slots))
@@ -296,7 +295,7 @@ class ConsumerGroup:
     def next_deadline(self) -> float:
         """Seconds at which :meth:`on_time` has something to do; infinity if never."""
         return min(
-            min(self._sessions.values(), default=math.inf),
+            next(iter(self._sessions.values()), math.inf),
             min((deadline for _, deadline in self._revocations.values()), default=math.inf),
         )
 
@@ -318,8 +317,8 @@ class ConsumerGroup:
         """The records of ``decision`` are written: from now on it counts."""
         was_empty = not self.data.members
         self.data = decision.data
-        for member_id in [*self._sessions]:
-            if member_id not in self.data.members:
+        if decision.updates:
+            for member_id in self._sessions.keys() - self.data.members.keys():
                 del self._sessions[member_id]
                 self._revocations.pop(member_id, None)
         member = None if beat is None else self.data.members.get(beat.member_id)
@@ -339,6 +338,7 @@ class ConsumerGroup:
             self.state_timestamp_ms = now.wall_ms
 
     def _renew_session(self, member: Member, now: Moment) -> None:
+        self._sessions.pop(member.member_id, None)
         self._sessions[member.member_id] = now.seconds + self._settings.session_timeout_ms / 1000
 
     def _watch_revocation(self, member: Member, now: Moment) -> None:
@@ -401,7 +401,7 @@ class ConsumerGroup:
         return GroupState.STABLE
 
     def subscribed_topics(self) -> frozenset[str]:
-        return frozenset[str]().union(*(member.topics for member in self.data.members.values()))
+        return self.data.topics
 
     @property
     def may_vanish(self) -> bool:

@@ -22,6 +22,14 @@ Slots: TypeAlias = frozenset[Slot]
 NOTHING: Final[Slots] = frozenset()
 
 
+def by_topic(slots: Slots) -> dict[bytes, list[int]]:
+    """Partitions by topic id, both in ascending order."""
+    topics: dict[bytes, list[int]] = {}
+    for topic_id, partition in sorted(slots):
+        topics.setdefault(topic_id, []).append(partition)
+    return topics
+
+
 class MemberState(IntEnum):
     """How far a member is on its way to its target, by the number that is stored.
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from kavka.broker.coordination.journal import KeyValue
-from kavka.broker.groups.consumer.member import Member, MemberState, Slot, Slots
+from kavka.broker.groups.consumer.member import Member, MemberState, Slot, Slots, by_topic
 from kavka.broker.groups.consumer.state import (
     Current,
     DropMember,
@@ -49,7 +49,7 @@ def _stored(group_id: str, update: Update) -> tuple[stored.Key, stored.Value | N
             if slots is None:
                 return target_key, None
             return target_key, stored.ConsumerGroupTargetAssignmentMemberValue(
-                topic_partitions=_by_topic(slots)
+                topic_partitions=_stored_slots(slots)
             )
         case SetTargetEpoch(epoch):
             return (
@@ -83,18 +83,15 @@ def _current(current: Current) -> stored.ConsumerGroupCurrentMemberAssignmentVal
         member_epoch=current.epoch,
         previous_member_epoch=current.previous_epoch,
         state=current.state,
-        assigned_partitions=_by_topic(current.assigned),
-        partitions_pending_revocation=_by_topic(current.revoking),
+        assigned_partitions=_stored_slots(current.assigned),
+        partitions_pending_revocation=_stored_slots(current.revoking),
     )
 
 
-def _by_topic(slots: Slots) -> list[stored.TopicPartitions]:
-    topics: dict[bytes, list[int]] = {}
-    for slot in sorted(slots):
-        topics.setdefault(slot.topic_id, []).append(slot.partition)
+def _stored_slots(slots: Slots) -> list[stored.TopicPartitions]:
     return [
         stored.TopicPartitions(topic_id=topic_id, partitions=partitions)
-        for topic_id, partitions in topics.items()
+        for topic_id, partitions in by_topic(slots).items()
     ]
 
 

@@ -65,6 +65,7 @@ class GroupData:
     """Members, targets and epochs of one group."""
 
     __slots__ = (
+        "_topics",
         "epoch",
         "holders",
         "instances",
@@ -82,6 +83,7 @@ class GroupData:
         self.instances: dict[str, str] = {}  # instance id → member id
         self.targets: dict[str, Slots] = {}
         self.holders: dict[Slot, str] = {}  # by what members have or are giving up
+        self._topics: frozenset[str] | None = None
 
     def copy(self) -> "GroupData":
         """One that can be changed without this one."""
@@ -90,7 +92,15 @@ class GroupData:
         twin.target_epoch = self.target_epoch
         twin.members, twin.instances = dict(self.members), dict(self.instances)
         twin.targets, twin.holders = dict(self.targets), dict(self.holders)
+        twin._topics = self._topics
         return twin
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """What the members read, all together."""
+        if self._topics is None:
+            self._topics = frozenset().union(*(m.topics for m in self.members.values()))
+        return self._topics
 
     def is_free(self, slot: Slot) -> bool:
         """Whether no member has the partition."""
@@ -118,6 +128,7 @@ class GroupData:
                 self._set_current(member_id, current)
 
     def _set_member(self, told: Member) -> None:
+        self._topics = None
         known = self.members.get(told.member_id)
         if known is not None:
             if known.instance_id is not None:
@@ -134,6 +145,7 @@ class GroupData:
             self.instances[told.instance_id] = told.member_id
 
     def _drop(self, member_id: str) -> None:
+        self._topics = None
         self._set_current(member_id, None)
         member = self.members.pop(member_id, None)
         if member is not None and self.instances.get(member.instance_id or "") == member_id:

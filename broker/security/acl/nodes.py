@@ -4,9 +4,8 @@ Literal patterns lie under ``/kafka-acl``, prefixed ones, which came later, unde
 ``/kafka-acl-extended``, each with announcements of changes of their own.
 """
 
-import json
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from kavka.broker.security.acl.model import (
     Entry,
@@ -16,7 +15,7 @@ from kavka.broker.security.acl.model import (
     Permission,
     Resource,
 )
-from kavka.replication.znodes import BadNode
+from kavka.replication.znodes import BadNode, dump_body, load_body
 
 LITERAL_ROOT: Final = "/kafka-acl"
 LITERAL_CHANGES: Final = "/kafka-acl-changes"
@@ -81,14 +80,14 @@ def encode_entries(entries: Iterable[Entry]) -> bytes:
         }
         for entry in sorted(entries)
     ]
-    return _dump({"version": 1, "acls": acls})
+    return dump_body({"version": 1, "acls": acls})
 
 
 def decode_entries(path: str, data: bytes) -> frozenset[Entry]:
     """The ACLs of a pattern's node. Raises BadNode."""
     if not data:
         return frozenset()
-    body = _load(path, data)
+    body = load_body(path, data)
     try:
         return frozenset(
             Entry(
@@ -107,7 +106,7 @@ def encode_change(pattern: Pattern) -> bytes:
     """The announcement that a pattern's ACLs have changed."""
     if pattern.type is PatternType.LITERAL:
         return f"{pattern.resource.word}:{pattern.name}".encode()
-    return _dump(
+    return dump_body(
         {
             "version": 1,
             "resourceType": pattern.resource.word,
@@ -123,24 +122,10 @@ def decode_change(path: str, data: bytes) -> Pattern:
         if not path.startswith(PREFIXED_CHANGES):
             word, _, name = data.decode().partition(":")
             return Pattern(RESOURCES[word], name)
-        body = _load(path, data)
+        body = load_body(path, data)
         kind = PatternType[body["patternType"]]
         if kind not in ROOTS:
             raise KeyError(kind.name)
         return Pattern(RESOURCES[body["resourceType"]], str(body["name"]), kind)
     except (KeyError, TypeError, UnicodeDecodeError) as error:
         raise BadNode(f"{path} names no ACLs: {error!r}") from None
-
-
-def _dump(body: dict[str, object]) -> bytes:
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _load(path: str, data: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(data)
-    except ValueError as error:
-        raise BadNode(f"{path} is not JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise BadNode(f"{path} is not a JSON object")
-    return body
