@@ -1,18 +1,18 @@
 """A good client beside the bad ones: it must notice nothing."""
 
-import threading
 import zlib
-from types import TracebackType
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer
+
+from tests.fuzz.beside import Beside
 
 PATIENCE_SECONDS: Final = 30.0
 _BATCH: Final = 20
 _PACE_SECONDS: Final = 0.01  # between batches, to leave most of the machine to the attack
 
 
-class Bystander:
+class Bystander(Beside):
     """Produces numbered messages and consumes them as a member of a group, until it is stopped.
 
     Leaving the context raises what went wrong: a failed delivery, a lost, changed, repeated or
@@ -21,8 +21,7 @@ class Bystander:
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._topic = topic
-        self._stopping = threading.Event()
-        self._failure: BaseException | None = None
+        super().__init__("bystander")
         self.produced = 0
         self.consumed = 0
         self._producer = Producer(
@@ -44,33 +43,15 @@ class Bystander:
             }
         )
         self._consumer.subscribe([topic])
-        self._thread = threading.Thread(target=self._run, name="bystander")
 
-    def __enter__(self) -> "Bystander":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
+    def work(self) -> None:
         try:
-            while not self._stopping.wait(_PACE_SECONDS):
+            while not self.stopping.wait(_PACE_SECONDS):
                 self._produce()
                 self._consume()
             while self.consumed < self.produced:
                 self._consume()
             self._consumer.commit(asynchronous=False)
-        except BaseException as failure:
-            self._failure = failure
         finally:
             self._consumer.close()
 

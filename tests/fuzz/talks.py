@@ -5,14 +5,13 @@ learn them, and walk through the requests that go with them, in order or not.
 """
 
 import random
-import threading
-from types import TracebackType
 from typing import Any, Final
 
 from kavka.broker.dispatch import HANDLERS
 from kavka.protocol import codec, headers, keys
 from kavka.protocol.messages.k00_produce import ProduceRequest
 from kavka.protocol.schema import Message
+from tests.fuzz.beside import Beside
 from tests.fuzz.frames import CLIENT_ID, Frames, describe, is_sabotage
 from tests.fuzz.values import TOPICS, Values
 from tests.wire import WireClient
@@ -121,45 +120,25 @@ class Talk:
                     learned["next_sequence"] = 0
 
 
-class Talks:
+class Talks(Beside):
     """Talks one after the other, in a thread, until it is stopped."""
 
     def __init__(self, port: int, seed: int, topic_ids: dict[str, bytes]) -> None:
         self._port = port
         self._seed = seed
         self._topic_ids = topic_ids
-        self._stopping = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="talks")
+        super().__init__("talks")
         self.count = 0
         self.by_port: dict[int, list[bytes]] = {}
         """Local port → what was sent from it."""
 
-    def __enter__(self) -> "Talks":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                talk = Talk(self._seed, self.count, self._topic_ids)
-                self.count += 1
-                try:
-                    talk.run(self._port)
-                except ConnectionError:
-                    pass  # the broker has closed it; the log says why
-                finally:
-                    self.by_port[talk.port] = talk.frames
-        except BaseException as failure:
-            self._failure = failure
+    def work(self) -> None:
+        while not self.stopping.is_set():
+            talk = Talk(self._seed, self.count, self._topic_ids)
+            self.count += 1
+            try:
+                talk.run(self._port)
+            except ConnectionError:
+                pass  # the broker has closed it; the log says why
+            finally:
+                self.by_port[talk.port] = talk.frames
