@@ -57,8 +57,6 @@ class ShrinkingLog(LogState):
             if self.swap is not None:
                 self.swap.on_truncate(offset)
             deletions = self._rename_from(offset + 1)
-            if deletions:  # or a crash leaves a gap between what is cut and what comes back
-                self._fs.sync_dir(self.directory)
         except OSError as error:
             raise self._failed(error, "truncate") from error
         try:
@@ -129,12 +127,15 @@ class ShrinkingLog(LogState):
     def _rename_from(self, offset: int) -> list[SegmentDeletion]:
         """Rename the files of segments that begin at or past ``offset`` and are to leave the log.
 
-        The newest first: whenever this ends, what is left has no gap.
+        The newest first: whenever this ends, what is left has no gap. On disk, too, or a crash
+        would leave one between what is cut and what comes back. What fails is undone.
         """
         gone = [one for one in reversed(self.segments) if one.base_offset >= offset]
         try:
             for segment in gone:
                 segment.rename(DELETED_SUFFIX)
+            if gone:
+                self._fs.sync_dir(self.directory)
         except OSError as error:
             self._rename_back(gone, error)
             raise
@@ -199,6 +200,13 @@ class ShrinkingLog(LogState):
     def _delete_first(self, reasons: list[str], now_ms: int) -> list[SegmentDeletion]:
         if len(reasons) == len(self.segments):
             self.roll(now_ms)
+        if self._directory_dirty or self._job is not None:
+            # A power loss that takes the names of what stays, but not those of what goes, would
+            # leave no segment, and the log would begin again at offset 0.
+            try:
+                self._fs.sync_dir(self.directory)
+            except OSError as error:
+                raise self._failed(error, "delete a segment of") from error
         deletions: list[SegmentDeletion] = []
         for reason in reasons:
             segment = self.segments.first
