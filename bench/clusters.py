@@ -80,7 +80,8 @@ def kavka_cluster(settings: Mapping[str, str] | None = None) -> Iterator[Cluster
             yield cluster.start()
         finally:
             if keep := os.environ.get("KAVKA_BENCH_LOGS"):
-                Path(keep).write_text(cluster.logs())
+                with Path(keep).open("a") as logs:
+                    logs.write(cluster.logs())
             cluster.stop()
 
 

@@ -2,14 +2,20 @@
 
 An idempotent librdkafka producer sends a message to each of six partitions (three replicas,
 min.insync.replicas=2) every 10 ms, a consumer reads them. The pause is the longest time between two
-acknowledgements (of the producer) or two messages (of the consumer) in any partition that the
-broker led. A broker that is killed is missed when its ZooKeeper session has timed out; a controlled
+acknowledgements (of the producer) or two messages (of the consumer) in any partition: of those that
+the broker led, and of those that it followed too, whose messages wait for it as long as it counts
+as in sync. A broker that is killed is missed when its ZooKeeper session has timed out; a controlled
 shutdown hands over first. Each broker has its turn, the controller too.
+
+Then the same with 300 partitions, a message to each every 250 ms, where it is always the controller
+that goes: who comes after it has to learn everything first.
 """
 
+import contextlib
 import threading
 import time
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
@@ -24,22 +30,29 @@ from tests.cluster.kafka_cluster import Cluster, Member
 from tests.wire import WireClient
 
 TOPIC: Final = "failover"
-PARTITIONS: Final = 6
-INTERVAL: Final = 0.01  # seconds between messages to a partition
+HOW: Final = ("killed", "stopped")
+
+
+class Size(NamedTuple):
+    """How much there is to fail over."""
+
+    partitions: int
+    interval: float  # seconds between messages to a partition
+
+
+FEW: Final = Size(6, 0.01)
+MANY: Final = Size(300, 0.25)
 
 
 def run(run: Run) -> None:
-    with kavka_cluster() as cluster:
-        cluster.create(TOPIC, PARTITIONS, 3, min_insync_replicas="2")
-        cluster.wait_for_isr(TOPIC, 3)
-        load = Load(cluster)
-        try:
-            for number in range(run.rounds * len(cluster.members)):
-                victim = cluster[number % len(cluster.members) + 1]
-                for how in ("killed", "stopped"):
-                    disturb(run, cluster, load, victim, how)
-        finally:
-            load.stop()
+    with loaded_cluster(FEW) as (cluster, load):
+        for number in range(run.rounds * len(cluster.members)):
+            for how in HOW:
+                disturb(run, cluster, load, cluster[number % len(cluster.members) + 1], how)
+    with loaded_cluster(MANY) as (cluster, load):
+        for _ in range(run.rounds):
+            for how in HOW:
+                disturb(run, cluster, load, cluster.controller(), how)
     session = cluster.settings["zookeeper.session.timeout.ms"]
     run.figures.note(
         f"zookeeper.session.timeout.ms={session}, tickTime=200 (ZooKeeper ends a session up to "
@@ -48,32 +61,53 @@ def run(run: Run) -> None:
     )
 
 
+@contextlib.contextmanager
+def loaded_cluster(size: Size) -> Iterator[tuple[Cluster, "Load"]]:
+    """Three brokers, and clients that use all partitions of a topic. No message may get lost."""
+    with kavka_cluster() as cluster:
+        cluster.create(TOPIC, size.partitions, 3, min_insync_replicas="2")
+        cluster.wait_for_isr(TOPIC, 3, 60)
+        load = Load(cluster, size)
+        try:
+            yield cluster, load
+        finally:
+            load.stop()
+
+
 def disturb(run: Run, cluster: Cluster, load: "Load", victim: Member, how: str) -> None:
     """Take one broker away and bring it back; note what clients saw of it."""
     was_controller = cluster.controller() is victim
     topic = cluster.metadata().topics[TOPIC]
-    led = [index for index, each in topic.partitions.items() if each.leader == victim.broker_id]
+    everything = range(load.size.partitions)
+    led = [index for index in everything if topic.partitions[index].leader == victim.broker_id]
     assert led, f"broker {victim.broker_id} leads nothing"
     began = time.monotonic()
     if how == "killed":
         victim.kill()
     else:
         assert victim.stop() == 0, victim.log()
-        run.figures.add("controlled shutdown takes, s", "kavka", time.monotonic() - began)
-    load.wait_for_messages_sent_after(time.monotonic(), range(PARTITIONS))
-    who = "the controller" if was_controller else "another broker"
-    produce, consume = load.produced.pause(led, began), load.consumed.pause(led, began)
-    print(f"  {victim.broker_id} ({who}) {how}: {produce:.2f} s, {consume:.2f} s", flush=True)
-    run.figures.add(f"{who} {how}: pause of the producer, s", "kavka", produce)
-    run.figures.add(f"{who} {how}: pause of the consumer, s", "kavka", consume)
+        run.figures.add(f"{load.about}controlled shutdown, s", "kavka", time.monotonic() - began)
+    load.wait_for_messages_sent_after(time.monotonic())
+    what = f"{load.about}{'the controller' if was_controller else 'another broker'} {how}"
+    pauses = {
+        "pause of the producer": load.produced.pause(led, began),
+        "pause of the consumer": load.consumed.pause(led, began),
+        "pause where it followed": load.produced.pause(set(everything).difference(led), began),
+    }
+    for pause, seconds in pauses.items():
+        run.figures.add(f"{what}: {pause}, s", "kavka", seconds)
+    shown = ", ".join(f"{seconds:.2f} s" for seconds in pauses.values())
+    print(f"  {time.strftime('%H:%M:%S')} {victim.broker_id}, {what}: {shown}", flush=True)
     victim.start()
     cluster.wait_for_isr(TOPIC, 3, 60)
     elect_preferred(cluster)
-    wait_for(
-        "the leaders as before",
-        lambda: all(cluster.leader(TOPIC, index) is victim for index in led),
-    )
-    load.wait_for_messages_sent_after(time.monotonic(), range(PARTITIONS))
+
+    def as_before() -> bool:
+        now = cluster.metadata().topics[TOPIC].partitions
+        return all(now[index].leader == victim.broker_id for index in led)
+
+    wait_for("the leaders as before", as_before)
+    load.wait_for_messages_sent_after(time.monotonic())
 
 
 def elect_preferred(cluster: Cluster) -> None:
@@ -86,15 +120,15 @@ def elect_preferred(cluster: Cluster) -> None:
 class Seen:
     """When messages of each partition were seen, and when those had been sent."""
 
-    def __init__(self) -> None:
-        self.at: list[list[float]] = [[] for _ in range(PARTITIONS)]
-        self.newest = [0.0] * PARTITIONS  # when the latest of them was sent
+    def __init__(self, partitions: int) -> None:
+        self.at: list[list[float]] = [[] for _ in range(partitions)]
+        self.newest = [0.0] * partitions  # when the latest of them was sent
 
     def add(self, partition: int, sent: float) -> None:
         self.at[partition].append(time.monotonic())
         self.newest[partition] = max(self.newest[partition], sent)
 
-    def pause(self, partitions: list[int], since: float) -> float:
+    def pause(self, partitions: Iterable[int], since: float) -> float:
         """The longest time without a message in any of the partitions, ending after ``since``."""
         return max(
             after - before
@@ -107,18 +141,20 @@ class Seen:
 class Load:
     """A producer and a consumer in threads. Times travel in the messages."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.produced = Seen()
-        self.consumed = Seen()
+    def __init__(self, cluster: Cluster, size: Size) -> None:
+        self.size = size
+        self.about = f"{size.partitions} partitions: "
+        self.produced = Seen(size.partitions)
+        self.consumed = Seen(size.partitions)
         self.failed: list[object] = []
         self._cluster = cluster
         self._over = threading.Event()
         self._threads = [threading.Thread(target=each) for each in (self._produce, self._consume)]
         for thread in self._threads:
             thread.start()
-        self.wait_for_messages_sent_after(time.monotonic(), range(PARTITIONS))
+        self.wait_for_messages_sent_after(time.monotonic())
 
-    def wait_for_messages_sent_after(self, since: float, partitions: range) -> None:
+    def wait_for_messages_sent_after(self, since: float) -> None:
         """Until both the producer and the consumer are past ``since`` in all partitions."""
 
         def silent() -> list[str]:
@@ -126,8 +162,8 @@ class Load:
             return [
                 f"the {who} of partition {index}"
                 for who, seen in both
-                for index in partitions
-                if seen.newest[index] <= since
+                for index, newest in enumerate(seen.newest)
+                if newest <= since
             ]
 
         try:
@@ -152,7 +188,7 @@ class Load:
         due = time.monotonic()
         while not self._over.is_set():
             sent = time.monotonic()
-            for partition in range(PARTITIONS):
+            for partition in range(self.size.partitions):
                 producer.produce(
                     TOPIC,
                     b"%.6f" % sent,
@@ -161,7 +197,7 @@ class Load:
                         self.failed.append(error) if error else self.produced.add(partition, sent)
                     ),
                 )
-            due += INTERVAL
+            due += self.size.interval
             while (left := due - time.monotonic()) > 0:
                 producer.poll(left)
             producer.poll(0)
@@ -176,7 +212,7 @@ class Load:
             "log_level": 0,
         }
         consumer = Consumer(config)
-        consumer.assign([TopicPartition(TOPIC, index, 0) for index in range(PARTITIONS)])
+        consumer.assign([TopicPartition(TOPIC, index, 0) for index in range(self.size.partitions)])
         while not self._over.is_set():
             for message in consumer.consume(1000, 0.01):
                 if message.error() is None:
