@@ -213,8 +213,10 @@ class LogManager:
         if self.cleaner is not None:
             self.cleaner.start()
 
-    def _load(self, found: Found, topic_id: bytes = ZERO_TOPIC_ID) -> Loaded:
-        """Load one log; runs in threads at the start."""
+    def _load(
+        self, found: Found, topic_id: bytes = ZERO_TOPIC_ID, *, is_new: bool = False
+    ) -> Loaded:
+        """Load one log; runs in threads at the start. A new one has nothing to recover."""
         directory, topic_partition, config = found
         return load_log(
             topic_partition,
@@ -227,7 +229,7 @@ class LogManager:
             producer_expiration_ms=self._config.get_int("transactional.id.expiration.ms"),
             log_start_offset=directory.log_start_offsets.get(topic_partition, 0),
             recovery_point=directory.recovery_points.get(topic_partition, 0),
-            clean=directory.was_clean,
+            clean=is_new or directory.was_clean,
             topic_id=topic_id,
         )
 
@@ -372,7 +374,7 @@ class LogManager:
         wanted = self._preferred.pop(topic_partition, None)
         directory = next((each for each in usable if each.path == wanted), directory)
         try:
-            loaded = self._load(Found(directory, topic_partition, config), topic_id)
+            loaded = self._load(Found(directory, topic_partition, config), topic_id, is_new=True)
         except OSError as error:
             self._note_error(directory, error)
             raise storage_error(error, f"create {topic_partition} in {directory.path}") from error

@@ -458,12 +458,12 @@ def load_log(
         topic_id=found_id,
         new_names=not clean or not any(name.endswith(LOG_SUFFIX) for name in loader.names),
     )
-    if loader.recovery.recovered:
-        result.must_sync(min(loader.recovery.recovered), new_names=True)
-    if begins_anew:
-        result.must_sync(end_offset, new_names=True)
-    if not clean or begins_anew or loader.recovery.recovered:
-        # What was found may still be in memory only: it has to be on disk to be vouched for.
+    recovered = loader.recovery.recovered
+    if not clean or begins_anew or recovered:
+        # What was found may still be in memory only: it has to be on disk to be vouched for. So
+        # does that nothing was: segments that a truncation has just removed, even if the broker
+        # died of it, would come back at a power loss in the place of those that are written now.
+        result.must_sync(min(recovered, default=end_offset), new_names=True)
         try:
             job = result.begin_flush()
         except KafkaError as error:
@@ -476,7 +476,7 @@ def load_log(
         segment.release()
     return Loaded(
         result,
-        Recovery(len(loader.recovery.recovered), loader.recovery.bytes, loader.recovery.cut_bytes),
+        Recovery(len(recovered), loader.recovery.bytes, loader.recovery.cut_bytes),
     )
 
 
