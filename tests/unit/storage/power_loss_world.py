@@ -240,6 +240,7 @@ class World:
         """A clean stop, unless something fails at it, and a start."""
         self.drain()
         self.run(self.manager.stop())
+        self.fs.restart()  # what was to happen to the process must not happen to the next look
         clean = self.fs.exists("/data/.kafka_cleanshutdown")
         self.abandon()
         for tp, history in self.histories.items():
