@@ -196,6 +196,7 @@ class Assembly:
             self._teardown.callback(broker.peers.close)
             broker.replicas = replicas_of_member(broker, broker.peers, topic_config, self._teardown)
         log_manager.mover.on_moved = broker.replicas.log_moved
+        broker.metadata.on_brokers_changed(partial(broker.waiting.notify, broker.metadata))
         broker.capacity = broker.replicas.capacity = CapacityGuard(
             config, log_manager, self.fs, clock
         )

@@ -82,6 +82,7 @@ class MetadataCache:
         self._names: dict[bytes, str] = {}
         self._changed = Signal()
         self._deletion_watchers: list[Callable[[Sequence[TopicPartition]], None]] = []
+        self._broker_watchers: list[Callable[[], None]] = []
 
     def topic_name(self, topic_id: bytes) -> str | None:
         """The name of the topic with this id; None if there is none."""
@@ -118,6 +119,10 @@ class MetadataCache:
         """Have ``watcher`` told of partitions whose topic is being deleted."""
         self._deletion_watchers.append(watcher)
 
+    def on_brokers_changed(self, watcher: Callable[[], None]) -> None:
+        """Have ``watcher`` told when brokers, or the controller, are others than before."""
+        self._broker_watchers.append(watcher)
+
     def update(self, request: "UpdateMetadataRequest") -> None:
         """Take over what the controller says: its live brokers replace those known, its
         partitions are merged (a leader of -2 takes one away).
@@ -139,6 +144,8 @@ class MetadataCache:
             self.brokers = brokers
             self.controller_id = request.controller_id
             self.brokers_version += 1
+            for watch in self._broker_watchers:
+                watch()
         deleted: list[TopicPartition] = []
         if request.topic_states:
             topics = dict(self.topics)

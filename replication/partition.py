@@ -20,7 +20,7 @@ as in sync for the high watermark (the *maximal* set), and only the old one wher
 counted before an append (KIP-497).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 from kavka.config.topic import TopicConfig
@@ -341,8 +341,9 @@ class Partition:
     def delete_records_before(self, offset: int) -> int:
         """Raise the log start offset (DeleteRecords); -1 means the high watermark.
 
-        Returns the new log start offset. Raises OFFSET_OUT_OF_RANGE beyond the high watermark
-        and POLICY_VIOLATION where the topic's ``cleanup.policy`` does not include delete.
+        Returns the offset that was meant: all below it is gone here, and on the other replicas
+        once ``low_watermark`` says so. Raises OFFSET_OUT_OF_RANGE beyond the high watermark and
+        POLICY_VIOLATION where the topic's ``cleanup.policy`` does not include delete.
         """
         if "delete" not in self.log.config.cleanup_policy:
             raise KafkaError(ErrorCode.POLICY_VIOLATION)
@@ -350,7 +351,16 @@ class Partition:
         if target < 0 or target > self.high_watermark:
             raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
         self.log.increment_log_start_offset(target)
-        return self.log.log_start_offset
+        return target
+
+    def low_watermark(self, alive: Container[int]) -> int:
+        """Below this no live replica has anything any more, as far as they have told their
+        leader: the smallest of their log start offsets."""
+        low = self.log.log_start_offset
+        for remote in self.remotes.values():
+            if remote.log_start_offset < low and remote.broker_id in alive:
+                low = max(remote.log_start_offset, 0)  # one that has told nothing yet
+        return low
 
     # -- followers --------------------------------------------------------------------------
 
@@ -362,8 +372,8 @@ class Partition:
         return frozenset((*self.in_sync_replicas, *self._pending.isr))
 
     def follower_fetched(self, broker_id: int, offset: int, log_start_offset: int) -> bool:
-        """A follower asks for what comes at ``offset``: it has all below. True when the high
-        watermark moved by it.
+        """A follower asks for what comes at ``offset``: it has all below, and nothing any more
+        below ``log_start_offset``. True when the high or the low watermark may have moved by it.
 
         Raises UNKNOWN_LEADER_EPOCH for a broker that is no replica as far as is known here.
         """
@@ -374,8 +384,9 @@ class Partition:
                 f"broker {broker_id} is no replica of {self.topic_partition}",
             )
         moved = offset > remote.log_end_offset
+        deleted = log_start_offset > max(remote.log_start_offset, 0)
         remote.fetched(offset, log_start_offset, self.log.log_end_offset, self._clock.monotonic())
-        return moved and self.advance_high_watermark()
+        return (moved and self.advance_high_watermark()) or deleted
 
     def is_at_rest(
         self, broker_id: int, offset: int, log_start_offset: int, now: float | None
@@ -525,10 +536,3 @@ class Partition:
         if not near:
             return self.node_id
         return max(near, key=lambda each: (each.log_end_offset, each.last_caught_up)).broker_id
-
-    def low_watermark(self, alive: Sequence[int] | frozenset[int]) -> int:
-        """The smallest log start offset of the live replicas, as told by the leader."""
-        starts = [
-            each.log_start_offset for each in self.remotes.values() if each.broker_id in alive
-        ]
-        return min([self.log.log_start_offset, *starts])

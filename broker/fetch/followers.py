@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
     from kavka.broker.fetch.reader import FetchOptions, PartitionRead
+    from kavka.broker.fetch.sessions import FetchPartition
     from kavka.broker.request import Pending, Request
     from kavka.replication.partition import Partition
     from kavka.replication.waiting import Waiter
+    from kavka.storage.log import Log
 
 
 def nudge(broker: "Broker", request: "Request") -> None:
@@ -37,6 +39,12 @@ def note_waiting(
             del broker.follower_fetches[connection]
 
     pending.on_disconnect(gone)
+
+
+def lacks_deletion(entry: "FetchPartition", log: "Log", replica_id: int) -> bool:
+    """Whether a follower with a session does not know yet that records were deleted: DeleteRecords
+    waits until it does."""
+    return replica_id >= 0 and 0 <= entry.sent_log_start_offset < log.log_start_offset
 
 
 def is_held_back(broker: "Broker", partition: "Partition", options: "FetchOptions") -> bool:

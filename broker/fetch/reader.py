@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kavka.broker.authorization import CLUSTER_NAME, Operation, Resource, is_allowed
-from kavka.broker.fetch.followers import is_held_back
+from kavka.broker.fetch.followers import is_held_back, lacks_deletion
 from kavka.broker.fetch.near import NO_PREFERRED_REPLICA, NearReplicas
 from kavka.broker.fetch.sessions import FetchPartition
 from kavka.config.limits import DOWN_CONVERTED_BYTES_MAX
@@ -203,6 +203,7 @@ def _read(
         read.high_watermark = log.high_watermark
         read.last_stable_offset = log.last_stable_offset
         read.log_start_offset = log.log_start_offset
+        read.urgent = read.urgent or lacks_deletion(entry, log, options.replica_id)
         if options.isolation_level == READ_COMMITTED and read.aborted is None:
             read.aborted = NO_ABORTED
     except KafkaError as error:

@@ -15,7 +15,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Final, cast
 
 from kavka.broker.fetch.conversion import convert_reads, needs_conversion
-from kavka.broker.fetch.followers import count_sent, note_waiting, nudge
+from kavka.broker.fetch.followers import count_sent, lacks_deletion, note_waiting, nudge
 from kavka.broker.fetch.near import NearReplicas
 from kavka.broker.fetch.reader import (
     FetchOptions,
@@ -173,7 +173,9 @@ class FetchWaiter(Waiter):
         bound = partition.fetch_bound(self._options.replica_id, self._options.isolation_level)
         entry = self._context.find(partition.topic, partition.topic_id, partition.index)
         return entry is not None and (
-            entry.fetch_offset < bound or entry.fetch_offset < partition.log.log_start_offset
+            entry.fetch_offset < bound
+            or entry.fetch_offset < partition.log.log_start_offset
+            or lacks_deletion(entry, partition.log, self._options.replica_id)
         )
 
     def _finish(self, reads: list[PartitionRead]) -> None:

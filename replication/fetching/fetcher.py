@@ -571,6 +571,9 @@ class Fetcher:
                 self._changed[following.topic_partition] = None
         elif moved:
             self._around.replicas.follower_progressed(partition, 0)
+        if following.is_start_news:  # DeleteRecords waits for it at the leader
+            self._changed[following.topic_partition] = None
+            self._urgent = True
 
 
 OnBody = Callable[[memoryview], None]

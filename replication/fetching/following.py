@@ -60,6 +60,12 @@ class Following:
             and partition.leader_epoch == self.leader_epoch
         )
 
+    @property
+    def is_start_news(self) -> bool:
+        """Whether the leader has not been told yet where our log begins."""
+        told = self.wanted
+        return told is not None and told.log_start_offset != self.partition.log.log_start_offset
+
     def want(self) -> Wanted:
         """What to ask for now: all from our end on."""
         log = self.partition.log

@@ -6,9 +6,24 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
+from kavka.protocol.errors import ErrorCode
+from kavka.protocol.messages.k02_list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopic,
+)
+from kavka.protocol.messages.k21_delete_records import (
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    DeleteRecordsTopic,
+)
+from kavka.replication.partition import DEBUGGING_REPLICA_ID
 from tests.broker_process import wait_for
 from tests.cluster.kafka_cluster import Cluster, Member
 from tests.cluster.zookeeper import needs_zookeeper
+from tests.wire import WireClient
 
 pytestmark = [pytest.mark.cluster, needs_zookeeper]
 
@@ -96,3 +111,48 @@ def test_a_killed_leader_takes_nothing_acknowledged_with_it(cluster: Cluster) ->
         "three equal copies",
         lambda: len({log_bytes(member, "survivor") for member in cluster.running}) == 1,
     )
+
+
+def delete_before(client: WireClient, topic: str, offset: int, timeout_ms: int) -> tuple[int, int]:
+    """DeleteRecords of partition 0: the error code and the low watermark."""
+    partition = DeleteRecordsPartition(partition_index=0, offset=offset)
+    request = DeleteRecordsRequest(
+        topics=[DeleteRecordsTopic(name=topic, partitions=[partition])], timeout_ms=timeout_ms
+    )
+    answer = client.ask(request, DeleteRecordsResponse, 1).topics[0].partitions[0]
+    return answer.error_code, answer.low_watermark
+
+
+def first_offset(member: Member, topic: str) -> int:
+    """Where a replica of partition 0 begins, whoever leads it."""
+    partition = ListOffsetsPartition(partition_index=0, timestamp=-2)
+    request = ListOffsetsRequest(
+        replica_id=DEBUGGING_REPLICA_ID,
+        topics=[ListOffsetsTopic(name=topic, partitions=[partition])],
+    )
+    with WireClient(member.port) as client:
+        return client.ask(request, ListOffsetsResponse, 2).topics[0].partitions[0].offset
+
+
+def test_records_are_deleted_once_no_live_replica_has_them(cluster: Cluster) -> None:
+    cluster.create("short", partitions=1, replicas=3)
+    producer = producer_of(cluster)
+    for number in range(20):
+        producer.produce("short", f"{number}".encode(), partition=0)
+    assert producer.flush(30) == 0
+    leader = cluster.leader("short")
+    with WireClient(leader.port) as client:
+        assert delete_before(client, "short", 12, 20_000) == (0, 12)
+        assert [first_offset(member, "short") for member in cluster.running] == [12, 12, 12]
+        # A follower that does not answer is waited for until it counts as dead.
+        sleeper = next(
+            member
+            for member in cluster.running
+            if member is not leader and member is not cluster.controller()
+        )
+        sleeper.pause()
+        assert delete_before(client, "short", 15, 100) == (ErrorCode.REQUEST_TIMED_OUT, 12)
+        assert delete_before(client, "short", -1, 20_000) == (0, 20)
+        assert sleeper.broker_id not in cluster.metadata(leader).brokers
+        sleeper.resume()
+        wait_for("what has come back to delete, too", lambda: first_offset(sleeper, "short") == 20)

@@ -27,7 +27,11 @@ class FakeLog:
     """As much of a log as a partition looks at."""
 
     def __init__(self, flush_messages: int = 2**63 - 1, min_isr: int = 1) -> None:
-        self.config = SimpleNamespace(flush_messages=flush_messages, min_insync_replicas=min_isr)
+        self.config = SimpleNamespace(
+            flush_messages=flush_messages,
+            min_insync_replicas=min_isr,
+            cleanup_policy=frozenset({"delete"}),
+        )
         self.log_start_offset = 0
         self.log_end_offset = 0
         self.recovery_point = 0
@@ -38,6 +42,9 @@ class FakeLog:
     def advance_high_watermark(self, offset: int) -> None:
         if offset > self.high_watermark:
             self.high_watermark = min(offset, self.log_end_offset)
+
+    def increment_log_start_offset(self, offset: int) -> None:
+        self.log_start_offset = max(offset, self.log_start_offset)
 
     def append_as_leader(self, batches: object, epoch: int, now_ms: int, origin: object) -> None:
         self.log_end_offset += 1
