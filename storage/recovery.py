@@ -203,6 +203,7 @@ class _Loader:
                 break
             if not segment.size:
                 segment.reset_indexes()
+                segment.txn_index.reset()
                 continue
             try:
                 if segment_file(segment.base_offset, INDEX_SUFFIX) not in self.names:

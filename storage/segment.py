@@ -456,7 +456,9 @@ class Segment(SegmentFile):
 
         Says whether an index was changed.
         """
-        changed = self.size > 0 and self.write_indexes()
+        # Before its first record it has no index files, but one that was emptied has old ones.
+        has_indexes = self.size > 0 or self._fs.exists(self.offset_index.path)
+        changed = has_indexes and self.write_indexes()
         self.trim()
         return changed
 

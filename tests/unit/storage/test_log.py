@@ -411,6 +411,33 @@ def test_truncation_removes_whole_batches(place: Callable[..., Place]) -> None:
     assert log.size == sum(segment.size for segment in log.segments)
 
 
+@pytest.mark.parametrize("by", ["stop", "start"])
+def test_a_segment_that_was_emptied_has_no_old_entries_after_a_restart(
+    place: Callable[..., Place], by: str
+) -> None:
+    here = place()
+    log = here.open()
+    fields: dict[str, object] = {"producer_id": 9, "producer_epoch": 0, "base_sequence": 0}
+    append(log, "a", "b", "c", transactional=True, **fields)
+    log.append_as_leader([abort_marker(9)], 0, 0, AppendOrigin.COORDINATOR)
+    log.roll()  # writes the indexes of the first
+    if by == "start":  # what another version left
+        left = {name: here.fs.read_bytes(here.path(name)) for name in here.files("index")}
+    log.truncate_to(0)
+    log.close()
+    sizes = {name: Path(here.path(name)).stat().st_size for name in here.files("index")}
+    assert not any(sizes.values()), sizes
+    if by == "start":
+        assert len(left) == 3
+        for name, data in left.items():
+            Path(here.path(name)).write_bytes(data)
+    log = here.open()
+    append(log, "A", "B", "C", **fields)
+    log.advance_high_watermark(3)
+    assert not log.aborted_transactions(0, log.read(0, 1 << 20, 3))
+    assert log.offset_for_timestamp(0) == (1_000, 0, 0)
+
+
 def test_truncation_moves_the_other_bounds_back(place: Callable[..., Place]) -> None:
     log = place().open()
     append(log, "a", epoch=1)
