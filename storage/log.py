@@ -243,6 +243,7 @@ class Log(ShrinkingLog):
         try:
             if not segment.exists:
                 segment.create()
+                self._directory_dirty = True  # its name was not there at any sync before
                 write_topic_id(self._fs, self.directory, self.topic_id)
             roll = segment.should_roll(
                 size, timestamp, last, now_ms, config.segment_bytes, self._segment_ms

@@ -1,57 +1,82 @@
 """Single moments at which a log could go wrong, which long schedules meet once in thousands."""
 
+import errno
 import random
 from collections.abc import Iterator
 
 import pytest
 
+from kavka.storage.log import Log
 from tests.unit.storage.log_support import Place, append, read_values
 from tests.unit.storage.power_loss_fs import Killed, PowerLossFileSystem
 
 
+class Scene(Place):
+    """A log's directory on a disk that forgets."""
+
+    fs: PowerLossFileSystem
+
+    def __init__(self, fs: PowerLossFileSystem | None = None) -> None:
+        super().__init__("/orders-0", fs or PowerLossFileSystem())
+
+    def after_power_losses(self) -> Iterator[Log]:
+        """The log, as it may be found after a power loss now."""
+        for seed in range(60):
+            yield Scene(self.fs.crash(random.Random(seed))).open(clean=False)
+
+    def die_at(self, call: int) -> None:
+        """Have the process end at this call of the file system, counted from now."""
+        self.fs.kill_at = self.fs.calls + call
+
+
 @pytest.fixture
-def here() -> Place:
-    return Place("/orders-0", PowerLossFileSystem())
-
-
-def after_power_losses(here: Place) -> Iterator[Place]:
-    """The same place, as it may be found after a power loss now."""
-    assert isinstance(here.fs, PowerLossFileSystem)
-    for seed in range(60):
-        yield Place(here.directory, here.fs.crash(random.Random(seed)))
-
-
-def die_at(here: Place, calls: int) -> None:
-    """Have the process end so many calls of the file system from now."""
-    assert isinstance(here.fs, PowerLossFileSystem)
-    here.fs.kill_at = here.fs.calls + calls
-
-
-def restart(here: Place) -> None:
-    assert isinstance(here.fs, PowerLossFileSystem)
-    here.fs.restart()
+def here() -> Scene:
+    return Scene()
 
 
 @pytest.mark.parametrize("starts", [1, 2])
-def test_what_is_found_empty_after_a_crash_stays_empty(here: Place, starts: int) -> None:
-    """A truncation of everything that died half-way has no effect of its own on disk yet."""
+def test_what_is_found_empty_after_a_crash_stays_empty(here: Scene, starts: int) -> None:
+    """A truncation of everything that died half-way has done nothing on disk yet."""
     log = here.open()
     append(log, "old")
     here.fs.fdatasync(log.segments.last.file())  # the kernel wrote it all, nobody asked it to
     here.fs.sync_dir(here.directory)
     here.fs.sync_dir("/")
-    die_at(here, 2)
+    here.die_at(2)
     with pytest.raises(Killed):
         log.truncate_fully_and_start_at(0)
-    restart(here)
+    here.fs.restart()
     if starts == 2:  # the first one dies as soon as it has removed the old segment
-        while here.files(".log.deleted"):
-            die_at(here, 5)
-            with pytest.raises(Killed):
-                here.open(clean=False)
-            restart(here)
+        here.die_at(4)
+        with pytest.raises(Killed):
+            here.open(clean=False)
+        here.fs.restart()
+        assert not here.files(".log.deleted")
     log = here.open(clean=False)
     assert log.log_end_offset == 0
     append(log, "new")
-    for after in after_power_losses(here):
-        assert "old" not in read_values(after.open(clean=False)).values()
+    for after in here.after_power_losses():
+        assert "old" not in read_values(after).values()
+
+
+def test_the_first_segment_has_its_name_on_disk_however_late_it_comes(
+    here: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = here.open(clean=False)
+    append(log, "a", epoch=-1)  # an epoch would have the directory synced anyway
+    log.flush()
+    assert all(read_values(after) == {0: "a"} for after in here.after_power_losses())
+    begun = log.segments.last.file().path
+
+    def full(path: str, **how: bool) -> object:
+        if path == begun:
+            raise OSError(errno.ENOSPC, path)
+        return PowerLossFileSystem.open(here.fs, path, **how)
+
+    monkeypatch.setattr(here.fs, "open", full)
+    log.truncate_fully_and_start_at(0)
+    monkeypatch.undo()
+    log.flush()
+    append(log, "b", epoch=-1)
+    log.flush()
+    assert all(read_values(after) == {0: "b"} for after in here.after_power_losses())
