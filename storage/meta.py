@@ -16,6 +16,7 @@ META_PROPERTIES: Final = "meta.properties"
 CLEAN_SHUTDOWN: Final = ".kafka_cleanshutdown"
 BOOT: Final = ".kavka_boot"
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+_BOOT_ID_BYTES: Final = 64  # more than there are; files of /proc say that they have none
 LOCK: Final = ".lock"
 
 _VERSION: Final = "0"
@@ -136,7 +137,11 @@ def clear_clean_shutdown(fs: FileSystem, log_dir: str) -> None:
 def boot_id(fs: FileSystem) -> bytes:
     """What tells one run of the machine from another; empty where that is not known."""
     try:
-        return fs.read_bytes(_BOOT_ID).strip()
+        file = fs.open(_BOOT_ID)
+        try:
+            return fs.pread(file, _BOOT_ID_BYTES, 0).strip()
+        finally:
+            file.close()
     except OSError:
         return b""
 

@@ -11,9 +11,12 @@ from kavka.storage.meta import (
     LogDirectoryError,
     Meta,
     agree_on_broker_id,
+    boot_id,
     check_cluster_id,
     clear_clean_shutdown,
     mark_clean_shutdown,
+    note_boot_id,
+    noted_boot_id,
     read_meta,
     was_clean_shutdown,
     write_meta,
@@ -138,3 +141,13 @@ def test_a_lock_that_a_jvm_would_take_is_respected(tmp_path: Path) -> None:
             DirectoryLock(FS, str(tmp_path))
         holder.communicate()
     DirectoryLock(FS, str(tmp_path)).release()
+
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@pytest.mark.skipif(not BOOT_ID.exists(), reason="only Linux tells its runs apart")
+def test_the_run_of_the_machine_is_known(tmp_path: Path) -> None:
+    assert noted_boot_id(FS, str(tmp_path)) == b""
+    note_boot_id(FS, str(tmp_path), boot_id(FS))
+    assert noted_boot_id(FS, str(tmp_path)).decode() == BOOT_ID.read_text().strip()
