@@ -143,11 +143,18 @@ class Segment(SegmentFile):
         self.txn_index.path = base + TXN_INDEX_SUFFIX + suffix
 
     def rename(self, suffix: str) -> None:
-        """Give all files of the segment another suffix (``.deleted``, or none)."""
-        old = self.path
+        """Give all files of the segment another suffix (``.deleted``, or none).
+
+        Should it fail half-way, each part knows the name it has, and it may be repeated.
+        """
+        old, old_suffix = self.path, self.suffix
         self.suffix = suffix
         if self.exists:
-            self._fs.rename(old, self.path)
+            try:
+                self._fs.rename(old, self.path)
+            except OSError:
+                self.suffix = old_suffix
+                raise
         base = os.path.join(self.directory, segment_file(self.base_offset, ""))
         self.offset_index.rename(base + INDEX_SUFFIX + suffix)
         self.time_index.rename(base + TIME_INDEX_SUFFIX + suffix)

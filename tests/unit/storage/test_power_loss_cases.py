@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kavka.protocol.errors import KafkaError
 from kavka.storage.log import Log
 from tests.unit.storage.log_support import Place, append, read_values
 from tests.unit.storage.power_loss_fs import Killed, PowerLossFileSystem
@@ -80,3 +81,31 @@ def test_the_first_segment_has_its_name_on_disk_however_late_it_comes(
     append(log, "b", epoch=-1)
     log.flush()
     assert all(read_values(after) == {0: "b"} for after in here.after_power_losses())
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+@pytest.mark.parametrize("what", ["truncation", "retention"])
+def test_a_rename_for_which_there_is_no_space_leaves_the_log_as_it_was(
+    here: Scene, what: str, call: int
+) -> None:
+    log = here.open()
+    for value in "abc":
+        append(log, value)
+        log.roll()
+    log.flush()
+    log.advance_high_watermark(3)
+
+    def shorten() -> bool:
+        if what == "truncation":
+            return log.truncate_to(1)
+        return bool(log.delete_oldest(3, "for a test", 0))
+
+    here.fs.failures[here.fs.calls + call] = errno.ENOSPC
+    with pytest.raises(KafkaError):
+        shorten()
+    assert log.offline is None
+    for segment in log.segments:
+        segment.let_go()
+    assert read_values(log) == dict(enumerate("abc"))
+    assert shorten()
+    assert read_values(log) == ({0: "a"} if what == "truncation" else {})
