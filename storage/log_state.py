@@ -363,7 +363,8 @@ class LogState:
         The next flush syncs them, and nothing is appended before: after a power loss new records
         could stand beside old ones that the change had removed.
         """
-        self._unsynced_from = min(offset, self._unsynced_from or offset)
+        known = self._unsynced_from
+        self._unsynced_from = offset if known is None else min(offset, known)
         self._directory_dirty = self._directory_dirty or new_names
 
     def close(self) -> None:
