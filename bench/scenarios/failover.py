@@ -7,20 +7,22 @@ the broker led, and of those that it followed too, whose messages wait for it as
 as in sync. A broker that is killed is missed when its ZooKeeper session has timed out; a controlled
 shutdown hands over first. Each broker has its turn, the controller too.
 
-Then the same with 300 partitions, a message to each every 250 ms, where it is always the controller
-that goes: who comes after it has to learn everything first.
+Then the same beside a topic of 300 partitions that nobody uses, where it is always the controller
+that goes: who comes after it has to learn everything first. The time until everything is led again
+is that until one of the others names living leaders, and in-sync replicas, of all partitions.
 """
 
 import contextlib
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from bench.clusters import kavka_cluster
 from bench.run import Run
+from kavka.protocol.messages.k03_metadata import MetadataRequest, MetadataResponse
 from kavka.protocol.messages.k43_elect_leaders import (
     ElectLeadersRequest,
     ElectLeadersResponse,
@@ -30,26 +32,18 @@ from tests.cluster.kafka_cluster import Cluster, Member
 from tests.wire import WireClient
 
 TOPIC: Final = "failover"
+BESIDE: Final = "beside"
+PARTITIONS: Final = 6
+INTERVAL: Final = 0.01  # seconds between messages to a partition
 HOW: Final = ("killed", "stopped")
 
 
-class Size(NamedTuple):
-    """How much there is to fail over."""
-
-    partitions: int
-    interval: float  # seconds between messages to a partition
-
-
-FEW: Final = Size(6, 0.01)
-MANY: Final = Size(300, 0.25)
-
-
 def run(run: Run) -> None:
-    with loaded_cluster(FEW) as (cluster, load):
+    with loaded_cluster() as (cluster, load):
         for number in range(run.rounds * len(cluster.members)):
             for how in HOW:
                 disturb(run, cluster, load, cluster[number % len(cluster.members) + 1], how)
-    with loaded_cluster(MANY) as (cluster, load):
+    with loaded_cluster(beside=300) as (cluster, load):
         for _ in range(run.rounds):
             for how in HOW:
                 disturb(run, cluster, load, cluster.controller(), how)
@@ -62,12 +56,17 @@ def run(run: Run) -> None:
 
 
 @contextlib.contextmanager
-def loaded_cluster(size: Size) -> Iterator[tuple[Cluster, "Load"]]:
-    """Three brokers, and clients that use all partitions of a topic. No message may get lost."""
+def loaded_cluster(beside: int = 0) -> Iterator[tuple[Cluster, "Load"]]:
+    """Three brokers, and clients that use all partitions of a topic. No message may get lost.
+
+    ``beside`` it there is another topic, with so many partitions.
+    """
     with kavka_cluster() as cluster:
-        cluster.create(TOPIC, size.partitions, 3, min_insync_replicas="2")
-        cluster.wait_for_isr(TOPIC, 3, 60)
-        load = Load(cluster, size)
+        for topic, partitions in ((TOPIC, PARTITIONS), (BESIDE, beside)):
+            if partitions:
+                cluster.create(topic, partitions, 3, min_insync_replicas="2")
+                cluster.wait_for_isr(topic, 3, 60)
+        load = Load(cluster, f"beside {beside} partitions: " if beside else "")
         try:
             yield cluster, load
         finally:
@@ -77,9 +76,9 @@ def loaded_cluster(size: Size) -> Iterator[tuple[Cluster, "Load"]]:
 def disturb(run: Run, cluster: Cluster, load: "Load", victim: Member, how: str) -> None:
     """Take one broker away and bring it back; note what clients saw of it."""
     was_controller = cluster.controller() is victim
-    topic = cluster.metadata().topics[TOPIC]
-    everything = range(load.size.partitions)
-    led = [index for index in everything if topic.partitions[index].leader == victim.broker_id]
+    before = leaders(cluster)
+    led = [i for i in range(PARTITIONS) if before[TOPIC, i] == victim.broker_id]
+    followed = [i for i in range(PARTITIONS) if i not in led]
     assert led, f"broker {victim.broker_id} leads nothing"
     began = time.monotonic()
     if how == "killed":
@@ -87,27 +86,49 @@ def disturb(run: Run, cluster: Cluster, load: "Load", victim: Member, how: str) 
     else:
         assert victim.stop() == 0, victim.log()
         run.figures.add(f"{load.about}controlled shutdown, s", "kavka", time.monotonic() - began)
-    load.wait_for_messages_sent_after(time.monotonic())
+    wait_until_led_without(victim, next(each for each in cluster.running))
     what = f"{load.about}{'the controller' if was_controller else 'another broker'} {how}"
-    pauses = {
-        "pause of the producer": load.produced.pause(led, began),
-        "pause of the consumer": load.consumed.pause(led, began),
-        "pause where it followed": load.produced.pause(set(everything).difference(led), began),
-    }
-    for pause, seconds in pauses.items():
+    seen = {"until all is led again": time.monotonic() - began}
+    load.wait_for_messages_sent_after(time.monotonic())
+    seen["pause of the producer"] = load.produced.pause(led, began)
+    seen["pause of the consumer"] = load.consumed.pause(led, began)
+    seen["pause where it followed"] = load.produced.pause(followed, began)
+    for pause, seconds in seen.items():
         run.figures.add(f"{what}: {pause}, s", "kavka", seconds)
-    shown = ", ".join(f"{seconds:.2f} s" for seconds in pauses.values())
+    shown = ", ".join(f"{seconds:.2f} s" for seconds in seen.values())
     print(f"  {time.strftime('%H:%M:%S')} {victim.broker_id}, {what}: {shown}", flush=True)
     victim.start()
     cluster.wait_for_isr(TOPIC, 3, 60)
     elect_preferred(cluster)
-
-    def as_before() -> bool:
-        now = cluster.metadata().topics[TOPIC].partitions
-        return all(now[index].leader == victim.broker_id for index in led)
-
-    wait_for("the leaders as before", as_before)
+    wait_for("the leaders as before", lambda: leaders(cluster) == before)
     load.wait_for_messages_sent_after(time.monotonic())
+
+
+def leaders(cluster: Cluster) -> dict[tuple[str, int], int]:
+    """Who leads what, of our topics."""
+    topics = cluster.metadata().topics
+    return {
+        (name, index): partition.leader
+        for name in (TOPIC, BESIDE)
+        if name in topics
+        for index, partition in topics[name].partitions.items()
+    }
+
+
+def wait_until_led_without(gone: Member, asked: Member) -> None:
+    """Until a broker's metadata have nothing of one that is gone, and a leader for everything."""
+    with WireClient(asked.port) as client:
+
+        def led() -> bool:
+            answer = client.ask(MetadataRequest(topics=None), MetadataResponse, 1)
+            return all(
+                partition.leader_id >= 0
+                and gone.broker_id not in (partition.leader_id, *partition.isr_nodes)
+                for topic in answer.topics
+                for partition in topic.partitions
+            )
+
+        wait_for("leaders of everything", led, 60)
 
 
 def elect_preferred(cluster: Cluster) -> None:
@@ -120,9 +141,9 @@ def elect_preferred(cluster: Cluster) -> None:
 class Seen:
     """When messages of each partition were seen, and when those had been sent."""
 
-    def __init__(self, partitions: int) -> None:
-        self.at: list[list[float]] = [[] for _ in range(partitions)]
-        self.newest = [0.0] * partitions  # when the latest of them was sent
+    def __init__(self) -> None:
+        self.at: list[list[float]] = [[] for _ in range(PARTITIONS)]
+        self.newest = [0.0] * PARTITIONS  # when the latest of them was sent
 
     def add(self, partition: int, sent: float) -> None:
         self.at[partition].append(time.monotonic())
@@ -141,11 +162,10 @@ class Seen:
 class Load:
     """A producer and a consumer in threads. Times travel in the messages."""
 
-    def __init__(self, cluster: Cluster, size: Size) -> None:
-        self.size = size
-        self.about = f"{size.partitions} partitions: "
-        self.produced = Seen(size.partitions)
-        self.consumed = Seen(size.partitions)
+    def __init__(self, cluster: Cluster, about: str) -> None:
+        self.about = about  # stands in front of what is measured
+        self.produced = Seen()
+        self.consumed = Seen()
         self.failed: list[object] = []
         self._cluster = cluster
         self._over = threading.Event()
@@ -188,7 +208,7 @@ class Load:
         due = time.monotonic()
         while not self._over.is_set():
             sent = time.monotonic()
-            for partition in range(self.size.partitions):
+            for partition in range(PARTITIONS):
                 producer.produce(
                     TOPIC,
                     b"%.6f" % sent,
@@ -197,7 +217,7 @@ class Load:
                         self.failed.append(error) if error else self.produced.add(partition, sent)
                     ),
                 )
-            due += self.size.interval
+            due += INTERVAL
             while (left := due - time.monotonic()) > 0:
                 producer.poll(left)
             producer.poll(0)
@@ -212,7 +232,7 @@ class Load:
             "log_level": 0,
         }
         consumer = Consumer(config)
-        consumer.assign([TopicPartition(TOPIC, index, 0) for index in range(self.size.partitions)])
+        consumer.assign([TopicPartition(TOPIC, index, 0) for index in range(PARTITIONS)])
         while not self._over.is_set():
             for message in consumer.consume(1000, 0.01):
                 if message.error() is None:
