@@ -238,9 +238,10 @@ class LogState:
 
     def _take_back(self, segment: Segment) -> None:
         """Remove the file of a segment that could not be begun: at the next start it would be the
-        last one, and records written meanwhile into the one before it would count for nothing."""
+        last one, and records written meanwhile into the one before it would count for nothing. So
+        they would if a power loss brought it back."""
         segment.release()
-        self._directory_dirty = True
+        self.must_sync(self.log_end_offset, new_names=True)
         try:
             self._fs.unlink(segment.path, missing_ok=True)
         except OSError as error:

@@ -3,10 +3,13 @@
 import errno
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
 
 import pytest
 
 from kavka.protocol.errors import KafkaError
+from kavka.storage.fs import File
 from kavka.storage.log import Log
 from tests.unit.storage.log_support import Place, append, read_values
 from tests.unit.storage.power_loss_fs import Killed, PowerLossFileSystem
@@ -28,6 +31,22 @@ class Scene(Place):
     def die_at(self, call: int) -> None:
         """Have the process end at this call of the file system, counted from now."""
         self.fs.kill_at = self.fs.calls + call
+
+    @contextmanager
+    def no_new_segments(self, *, name_stays: bool) -> Iterator[None]:
+        """The disk is full when a ``.log`` file is made, before or after it has its name."""
+
+        def full(path: str, **how: bool) -> File:
+            is_new = path.endswith(".log") and how.get("create", False)
+            if is_new and not name_stays:
+                raise OSError(errno.ENOSPC, path)
+            file = PowerLossFileSystem.open(self.fs, path, **how)
+            if is_new:
+                raise OSError(errno.ENOSPC, path)
+            return file
+
+        with mock.patch.object(self.fs, "open", full):
+            yield
 
 
 @pytest.fixture
@@ -60,23 +79,13 @@ def test_what_is_found_empty_after_a_crash_stays_empty(here: Scene, starts: int)
         assert "old" not in read_values(after).values()
 
 
-def test_the_first_segment_has_its_name_on_disk_however_late_it_comes(
-    here: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_segment_has_its_name_on_disk_however_late_it_comes(here: Scene) -> None:
     log = here.open(clean=False)
     append(log, "a", epoch=-1)  # an epoch would have the directory synced anyway
     log.flush()
     assert all(read_values(after) == {0: "a"} for after in here.after_power_losses())
-    begun = log.segments.last.file().path
-
-    def full(path: str, **how: bool) -> object:
-        if path == begun:
-            raise OSError(errno.ENOSPC, path)
-        return PowerLossFileSystem.open(here.fs, path, **how)
-
-    monkeypatch.setattr(here.fs, "open", full)
-    log.truncate_fully_and_start_at(0)
-    monkeypatch.undo()
+    with here.no_new_segments(name_stays=False):
+        log.truncate_fully_and_start_at(0)
     log.flush()
     append(log, "b", epoch=-1)
     log.flush()
@@ -109,3 +118,15 @@ def test_a_rename_for_which_there_is_no_space_leaves_the_log_as_it_was(
     assert read_values(log) == dict(enumerate("abc"))
     assert shorten()
     assert read_values(log) == ({0: "a"} if what == "truncation" else {})
+
+
+def test_a_segment_that_could_not_be_begun_does_not_come_back(here: Scene) -> None:
+    log = here.open()
+    append(log, "a")
+    log.flush()
+    with here.no_new_segments(name_stays=True), pytest.raises(KafkaError):
+        log.roll()
+    append(log, "b")
+    here.fs.fdatasync(log.segments.last.file())
+    for after in here.after_power_losses():
+        assert after.log_end_offset == 2
