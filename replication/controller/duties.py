@@ -160,11 +160,16 @@ class Duties:
         batch.add_metadata()
         for broker_id in broker_ids:
             touched = self._in_use(self.cluster.on_broker(broker_id))
-            # Leaders have changed ISRs of which they have not told yet.
-            await self._term.read_states(touched)
+            states = {tp: self.cluster.get(tp).state for tp in touched}
             await self.leadership.restore(touched, batch)
             self._send(batch)  # who waits for a leader has waited long enough
-            await self.leadership.withdraw(dict.fromkeys(touched, broker_id), batch)
+            left = [
+                tp
+                for tp, state in states.items()
+                if (partition := self.cluster.get(tp)).state is state  # maybe not the latest
+                or broker_id in (partition.leader, *partition.isr)
+            ]
+            await self.leadership.withdraw(dict.fromkeys(left, broker_id), batch)
             batch.add_metadata(touched)
         self._send(batch)
 
@@ -351,7 +356,6 @@ class Duties:
         )
         self.cluster.failed.update((broker_id, tp) for tp in failed)
         batch = self._term.batch()
-        await self._term.read_states(self._in_use(failed))
         await self.leadership.restore(self._in_use(failed), batch)
         await self.leadership.withdraw(dict.fromkeys(self._in_use(failed), broker_id), batch)
         batch.add_metadata(failed)
@@ -365,8 +369,6 @@ class Duties:
         """Elect leaders of these partitions, or of all."""
         if partitions is None:
             partitions = self._in_use(tp for tp, _ in self.cluster.partitions())
-        known = [tp for tp in partitions if self.cluster.find(tp) is not None]
-        await self._term.read_states(known)  # ISRs as they are now
         batch = self._term.batch()
         outcomes = await self.leadership.elect(election, partitions, batch)
         self._send(batch)

@@ -54,30 +54,34 @@ class Leadership:
 
         Where nobody can lead, the partition stays as it is until a broker comes.
         """
-        leaderless = [tp for tp in partitions if not self.has_leader(tp)]
-        stuck = [
-            tp
-            for tp in leaderless
-            if self._cluster.get(tp).state is not None and self._offline(tp, False) is None
-        ]
-        unclean = await self._term.unclean_topics({tp.topic for tp in stuck})
 
-        def decision(tp: TopicPartition, partition: Partition) -> Choice | None:
+        def clean(tp: TopicPartition, partition: Partition) -> Choice | None:
             if partition.state is None:
                 return elections.elect_first(partition.replicas, self._cluster.usable(tp))
-            if self.has_leader(tp):
-                return None
-            choice = self._offline(tp, tp.topic in unclean)
-            if choice is not None and choice.leader not in partition.isr:
-                logger.warning(
-                    "An out-of-sync replica becomes leader; what only others had is lost "
-                    "partition=%s leader=%d isr=%s",
-                    *(tp, choice.leader, list(partition.isr)),
-                )
+            return None if self.has_leader(tp) else self._offline(tp, False)
+
+        def unclean(tp: TopicPartition, partition: Partition) -> Choice | None:
+            choice = clean(tp, partition)
+            if choice is None and partition.state is not None and not self.has_leader(tp):
+                choice = self._offline(tp, True)
+                if choice is not None:
+                    logger.warning(
+                        "An out-of-sync replica becomes leader; what only others had is lost "
+                        "partition=%s leader=%d isr=%s",
+                        *(tp, choice.leader, list(partition.isr)),
+                    )
             return choice
 
-        await self._decide(leaderless, decision, batch)
-        lost = [tp for tp in leaderless if not self.has_leader(tp)]
+        def leaderless(partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
+            return [tp for tp in partitions if not self.has_leader(tp)]
+
+        lost = leaderless(partitions)
+        await self._decide(lost, clean, batch)
+        lost = leaderless(lost)
+        stuck = [tp for tp in lost if self._cluster.get(tp).state is not None]
+        allowed = await self._term.unclean_topics({tp.topic for tp in stuck})
+        await self._decide([tp for tp in stuck if tp.topic in allowed], unclean, batch)
+        lost = leaderless(lost)
         if lost:
             logger.warning(
                 "Partitions have no leader: no replica that may lead is alive count=%d first=%s",
@@ -195,7 +199,6 @@ class Leadership:
             for tp in self._cluster.on_broker(broker_id)
             if len(self._cluster.get(tp).replicas) > 1 and tp.topic not in self._cluster.deleting
         ]
-        await self._term.read_states(replicated)
 
         def decision(tp: TopicPartition, partition: Partition) -> Choice | None:
             if partition.leader != broker_id:
@@ -207,5 +210,6 @@ class Leadership:
                 self._cluster.shutting_down,
             )
 
-        await self._decide(replicated, decision, batch)
+        led = [tp for tp in replicated if self._cluster.get(tp).leader == broker_id]
+        await self._decide(led, decision, batch)
         return replicated
