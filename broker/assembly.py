@@ -37,6 +37,7 @@ from kavka.replication.controller.producer_ids import ProducerIds
 from kavka.replication.metadata import MetadataCache
 from kavka.replication.replica_manager import ReplicaManager
 from kavka.replication.store.base import MetadataStore, StoreError
+from kavka.replication.store.outlasting import OutlastingStore
 from kavka.replication.waiting import WaitingRoom
 from kavka.replication.znodes import Registration
 from kavka.storage.capacity_guard import CapacityGuard
@@ -109,7 +110,7 @@ class Assembly:
         broker.node_id = await self._node_id(known_id)
         broker.logs.claim(broker.node_id, broker.cluster_id)
         broker.metadata = MetadataCache(broker.cluster_id)
-        config_store = ConfigStore(broker.store, self.clock)
+        config_store = ConfigStore(OutlastingStore(broker.store), self.clock)
         broker.configs = Configs(config, broker.node_id, broker.metadata, config_store)
         broker.configs.listeners = self._listeners
         broker.quota_keeper = QuotaKeeper(broker, config_store)

@@ -28,6 +28,7 @@ from kavka.config.options import (
 )
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.topics import topic_name_problem
+from kavka.replication.controller.patience import in_time
 from kavka.replication.store.base import StoreError
 
 if TYPE_CHECKING:
@@ -358,7 +359,8 @@ class Configs:
 
     async def _read(self, entity_type: "EntityType", name: str) -> dict[str, str]:
         try:
-            return await self._store.read(entity_type, name)
+            async with in_time():
+                return await self._store.read(entity_type, name)
         except StoreError as error:
             raise _store_failed(error) from None
 
@@ -379,7 +381,8 @@ class Configs:
                 f"Configs of {size} characters are more than {CONFIG_CHARACTERS_MAX}",
             )
         try:
-            await self._store.alter(entity_type, name, overrides)
+            async with in_time():
+                await self._store.alter(entity_type, name, overrides)
         except StoreError as error:
             raise _store_failed(error) from None
         log.info(

@@ -32,7 +32,7 @@ async def handle(
         for topic in body.topics
         for partition in topic.partitions
     }
-    outcomes = await broker.controller.alter_reassignments(targets)
+    outcomes = await broker.controller.alter_reassignments(targets, timeout_ms=body.timeout_ms)
     told = (
         (f"Topic:{tp.topic}-{tp.partition}", ErrorCode.NONE if error is None else error.code)
         for tp, error in outcomes.items()

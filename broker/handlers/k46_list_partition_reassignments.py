@@ -35,7 +35,8 @@ async def handle(
             for index in topic.partition_indexes
         ]
     topics: dict[str, OngoingTopicReassignment] = {}
-    for move in await broker.controller.list_reassignments(wanted):
+    moves = await broker.controller.list_reassignments(wanted, timeout_ms=body.timeout_ms)
+    for move in moves:
         name, index = move.partition
         topic = topics.get(name)
         if topic is None:

@@ -18,7 +18,7 @@ from kavka.broker.quotas.entities import (
     parse_limit,
 )
 from kavka.protocol.errors import ErrorCode, KafkaError
-from kavka.replication.controller.admin import store_failure
+from kavka.replication.controller.patience import in_time, store_failure
 from kavka.replication.store.base import StoreError
 from kavka.replication.znodes import EntityType, desanitize, sanitize
 
@@ -104,7 +104,8 @@ async def describe(
     found: list[tuple[Entity, dict[str, float]]] = []
     for entity_type in _types_of(asked):
         try:
-            nodes = await store.read_all(entity_type)
+            async with in_time():
+                nodes = await store.read_all(entity_type)
         except StoreError as error:
             raise store_failure(error) from None
         for node, overrides in nodes.items():
@@ -171,7 +172,8 @@ async def alter(
     if validate_only:
         return
     try:
-        await store.update(entity_type, node, change)
+        async with in_time():
+            await store.update(entity_type, node, change)
     except StoreError as error:
         raise store_failure(error) from None
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from kavka.broker.security.tokens import Principal, Token, Tokens, principal
 from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.replication.controller.patience import in_time
 from kavka.replication.store.base import (
     Create,
     Delete,
@@ -26,6 +27,7 @@ from kavka.replication.store.base import (
     StoreError,
 )
 from kavka.replication.store.notifications import Notifications
+from kavka.replication.store.outlasting import OutlastingStore
 from kavka.replication.znodes import BadNode, desanitize, sanitize
 from kavka.storage.clock import Clock
 
@@ -55,7 +57,7 @@ class TokenStore:
     ) -> None:
         """``check_interval``: seconds between two looks for tokens whose time is over."""
         self.tokens = tokens
-        self._store = store
+        self._store = OutlastingStore(store)
         self._random_bytes = random_bytes
         self._is_controller = is_controller
         self._check_interval = check_interval
@@ -109,7 +111,8 @@ class TokenStore:
         """Change a node and announce it; False if it is missing, or there already."""
         announcement = self._changes.announcement(token_id.encode())
         try:
-            await self._store.multi([operation, announcement])
+            async with in_time():
+                await self._store.multi([operation, announcement])
         except MultiFailed as failure:
             if failure.index == 0 and isinstance(failure.error, (NoNode, NodeExists)):
                 return False

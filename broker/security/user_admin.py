@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.sasl import scram
 from kavka.protocol.sasl.scram import ScramCredential, ScramError, ScramMechanism
-from kavka.replication.controller.admin import store_failure
+from kavka.replication.controller.patience import in_time, store_failure
 from kavka.replication.store.base import StoreError
 from kavka.replication.znodes import desanitize, sanitize
 
@@ -56,7 +56,8 @@ async def describe(
     """
     try:
         if not users:
-            nodes = await store.read_all("users")
+            async with in_time():
+                nodes = await store.read_all("users")
             named = [
                 (name, overrides)
                 for node, overrides in nodes.items()
@@ -80,7 +81,8 @@ async def _describe_one(store: "ConfigStore", name: str, times: int) -> Iteratio
             "Cannot describe SCRAM credentials for the same user twice in a single request: "
             f"{name}",
         )
-    found = _described(await store.read("users", sanitize(name)))
+    async with in_time():
+        found = _described(await store.read("users", sanitize(name)))
     return found or KafkaError(
         ErrorCode.RESOURCE_NOT_FOUND,
         f"Attempt to describe a user credential that does not exist: {name}",
@@ -110,7 +112,8 @@ async def alter(store: "ConfigStore", changes: Iterable[Change]) -> dict[str, Ka
     results: dict[str, KafkaError | None] = {}
     for user, of_user in by_user.items():
         try:
-            await _alter_one(store, user, of_user)
+            async with in_time():
+                await _alter_one(store, user, of_user)
             results[user] = None
         except KafkaError as error:
             results[user] = error

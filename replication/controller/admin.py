@@ -27,6 +27,7 @@ from kavka.replication.controller.operations import (
     Permit,
 )
 from kavka.replication.controller.partition_cap import PartitionCap, Room
+from kavka.replication.controller.patience import store_failure
 from kavka.replication.metadata import MetadataCache
 from kavka.replication.store.base import (
     BadVersion,
@@ -39,6 +40,7 @@ from kavka.replication.store.base import (
     SetData,
     StoreError,
 )
+from kavka.replication.store.outlasting import OutlastingStore
 from kavka.replication.znodes import TopicNode
 
 
@@ -89,11 +91,6 @@ def new_topic_id(random: Random) -> bytes:
             return bytes(value)
 
 
-def store_failure(error: StoreError) -> KafkaError:
-    """What a client is told when the metadata store fails."""
-    return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"The metadata store failed: {error}")
-
-
 def too_many_partitions() -> KafkaError:
     """What is said of the topics of a request that come after too many partitions."""
     return KafkaError(
@@ -109,7 +106,7 @@ class TopicAdmin:
     def __init__(
         self, store: MetadataStore, metadata: MetadataCache, config: BrokerConfig, random: Random
     ) -> None:
-        self._store = store
+        self._store = OutlastingStore(store)
         self._metadata = metadata
         self._config = config
         self._random = random
@@ -217,9 +214,24 @@ class TopicAdmin:
                 if failure.index == 0 and isinstance(failure.error, NodeExists):
                     continue
                 if isinstance(failure.error, NodeExists):
+                    if await self._is_there(topic.name, topic.node):
+                        return  # by an attempt whose answer was lost
                     raise _exists(topic.name) from None
                 raise failure.error from None
             return
+
+    async def _is_there(self, name: str, written: TopicNode) -> bool:
+        """Whether the topic in the store is the one that was to be written, and has its
+        partitions."""
+        path = znodes.topic_path(name)
+        try:
+            found = znodes.decode_topic(path, (await self._store.get(path))[0])
+        except NoNode:
+            return False
+        return found.topic_id == written.topic_id and all(
+            found.partitions.get(index) == tuple(replicas)
+            for index, replicas in written.partitions.items()
+        )
 
     # -- extension ----------------------------------------------------------------------------
 
@@ -276,16 +288,18 @@ class TopicAdmin:
                 return
             if permit is not None:
                 permit(len(added))
-            body = znodes.encode_topic(topic._replace(partitions={**topic.partitions, **added}))
-            await self._store.set(path, body, stat.version)
+            extended = topic._replace(partitions={**topic.partitions, **added})
+            try:
+                await self._store.set(path, znodes.encode_topic(extended), stat.version)
+            except BadVersion:
+                if not await self._is_there(wanted.topic, extended):
+                    raise KafkaError(
+                        ErrorCode.REASSIGNMENT_IN_PROGRESS,
+                        f"The topic '{wanted.topic}' is being changed by somebody else.",
+                    ) from None
             if room is not None:
                 room.use()
                 room = None
-        except BadVersion:
-            raise KafkaError(
-                ErrorCode.REASSIGNMENT_IN_PROGRESS,
-                f"The topic '{wanted.topic}' is being changed by somebody else.",
-            ) from None
         finally:
             if room is not None:
                 room.give_back()

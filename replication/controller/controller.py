@@ -19,12 +19,7 @@ from kavka.config.limits import PARTITIONS_PER_TOPIC_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.topics import TopicPartition
 from kavka.replication import znodes
-from kavka.replication.controller.admin import (
-    PlannedTopic,
-    TopicAdmin,
-    store_failure,
-    too_many_partitions,
-)
+from kavka.replication.controller.admin import PlannedTopic, TopicAdmin, too_many_partitions
 from kavka.replication.controller.configs import ConfigStore
 from kavka.replication.controller.duties import Duties
 from kavka.replication.controller.operations import (
@@ -37,6 +32,7 @@ from kavka.replication.controller.operations import (
     Reassignment,
 )
 from kavka.replication.controller.partition_cap import PartitionCap
+from kavka.replication.controller.patience import in_time, store_failure
 from kavka.replication.controller.term import ControllerMoved, Event, OpenChannel, Term
 from kavka.replication.metadata import MetadataCache
 from kavka.replication.signal import Signal
@@ -47,6 +43,7 @@ from kavka.replication.store.base import (
     NodeExists,
     NoNode,
     SessionEvent,
+    SessionExpired,
     SetData,
     StoreError,
     WatchEvent,
@@ -57,7 +54,6 @@ logger = logging.getLogger("kavka.controller")
 
 T = TypeVar("T")
 
-STORE_PATIENCE_S: Final = 20.0  # for a store that is out of reach, where nobody says how long
 RETRY_S: Final = 1.0  # until the controller begins anew after the store has failed it
 
 
@@ -163,10 +159,14 @@ class Controller:
         self._events.put_nowait(event)
 
     async def _do(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Have something done in its turn. Raises what it raises."""
+        """Have something done in its turn, unless who wants it has given up by then. Raises what
+        it raises.
+        """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         async def event() -> None:
+            if future.cancelled():
+                return
             try:
                 result = await operation()
             except BaseException as error:
@@ -255,7 +255,9 @@ class Controller:
             self._resign()
 
     async def _as_controller(self, operation: Callable[[Duties], Awaitable[T]]) -> T:
-        """Have the controller do something in its turn. Raises KafkaError."""
+        """Have the controller do something in its turn. Raises KafkaError: NOT_CONTROLLER, also
+        when its term ends meanwhile.
+        """
 
         async def in_office() -> T:
             if self._duties is None:
@@ -264,7 +266,7 @@ class Controller:
 
         try:
             return await self._do(in_office)
-        except ControllerMoved:
+        except (ControllerMoved, SessionExpired):
             raise _not_controller() from None
         except StoreError as error:
             raise store_failure(error) from None
@@ -307,10 +309,12 @@ class Controller:
                 plan.give_up()
         else:
             names = [plan.name for plan in planned]
-            outcomes = await _in_time(self._admin.create(planned), names, timeout_ms)
+            began = self._clock.monotonic()
+            outcomes = await _written(self._admin.create(planned), names, timeout_ms)
             made = {plan.name: plan for plan in planned if outcomes[plan.name] is None}
             await self._until_led(
-                {name: plan.node.partitions for name, plan in made.items()}, timeout_ms
+                {name: plan.node.partitions for name, plan in made.items()},
+                self._left(began, timeout_ms),
             )
             for plan in planned:
                 late = self._late(plan.name, plan.node.partitions, timeout_ms)
@@ -326,8 +330,9 @@ class Controller:
         permit: Permit | None = None,
     ) -> dict[str, Outcome]:
         """Add partitions and wait until each has a leader in the metadata cache."""
+        began = self._clock.monotonic()
         extending = self._admin.extend(topics, validate_only=validate_only, permit=permit)
-        outcomes = await _in_time(extending, [topic.topic for topic in topics], timeout_ms)
+        outcomes = await _written(extending, [topic.topic for topic in topics], timeout_ms)
         if validate_only:
             return outcomes
         done = {
@@ -335,16 +340,20 @@ class Controller:
             for topic in topics
             if outcomes[topic.topic] is None
         }
-        await self._until_led(done, timeout_ms)
+        await self._until_led(done, self._left(began, timeout_ms))
         for name, partitions in done.items():
             outcomes[name] = self._late(name, partitions, timeout_ms)
         return outcomes
 
-    async def _until_led(self, topics: Mapping[str, Mapping[int, object]], timeout_ms: int) -> None:
+    def _left(self, began: float, timeout_ms: int) -> float:
+        """Seconds left of a request's time."""
+        return timeout_ms / 1000 - (self._clock.monotonic() - began)
+
+    async def _until_led(self, topics: Mapping[str, Mapping[int, object]], timeout: float) -> None:
         def all_led() -> bool:
             return all(self._metadata.has_leaders(name, topics[name]) for name in topics)
 
-        await self._metadata.wait_until(all_led, timeout_ms / 1000)
+        await self._metadata.wait_until(all_led, timeout)
 
     def _late(self, name: str, partitions: Mapping[int, object], timeout_ms: int) -> Outcome:
         if timeout_ms > 0 and self._metadata.has_leaders(name, partitions):
@@ -357,9 +366,12 @@ class Controller:
         A topic that is there after ``timeout_ms`` will still be deleted, but its error is
         REQUEST_TIMED_OUT; so it is at once without a positive timeout.
         """
-        outcomes = await _in_time(self._admin.mark_for_deletion(names), names, timeout_ms)
+        began = self._clock.monotonic()
+        outcomes = await _written(self._admin.mark_for_deletion(names), names, timeout_ms)
         marked = [name for name in names if outcomes[name] is None]
-        await self._worked.until(lambda: all(map(self._is_gone, marked)), timeout_ms / 1000)
+        await self._worked.until(
+            lambda: all(map(self._is_gone, marked)), self._left(began, timeout_ms)
+        )
         for name in marked:
             if timeout_ms <= 0 or not self._is_gone(name):
                 outcomes[name] = KafkaError(ErrorCode.REQUEST_TIMED_OUT, "The request timed out.")
@@ -381,12 +393,10 @@ class Controller:
         Raises KafkaError when the store fails.
         """
         try:
-            async with asyncio.timeout(STORE_PATIENCE_S):
+            async with in_time():
                 await self._configs.alter(entity_type, name, overrides)
         except StoreError as error:
             raise store_failure(error) from None
-        except TimeoutError:
-            raise _store_is_away() from None
 
     # -- partitions ---------------------------------------------------------------------------
 
@@ -400,8 +410,9 @@ class Controller:
         """Elect leaders of these partitions (None: of all that need it), and wait until the
         metadata cache shows them.
 
-        Raises KafkaError: NOT_CONTROLLER.
+        Raises KafkaError: NOT_CONTROLLER, REQUEST_TIMED_OUT when the store was out of reach.
         """
+        began = self._clock.monotonic()
         leaders: dict[TopicPartition, int] = {}
 
         async def elect(duties: Duties) -> dict[TopicPartition, Outcome]:
@@ -415,34 +426,39 @@ class Controller:
             state = self._metadata.partition(tp.topic, tp.partition)
             return state is not None and state.leader == leaders[tp]
 
-        outcomes = await self._as_controller(elect)
-        await self._metadata.wait_until(lambda: all(map(shown, leaders)), timeout_ms / 1000)
+        async with in_time(timeout_ms):
+            outcomes = await self._as_controller(elect)
+        await self._metadata.wait_until(
+            lambda: all(map(shown, leaders)), self._left(began, timeout_ms)
+        )
         for tp in leaders:
             if not shown(tp):
                 outcomes[tp] = KafkaError(ErrorCode.REQUEST_TIMED_OUT, "The request timed out.")
         return outcomes
 
     async def alter_reassignments(
-        self, targets: Mapping[TopicPartition, Sequence[int] | None]
+        self, targets: Mapping[TopicPartition, Sequence[int] | None], *, timeout_ms: int = 0
     ) -> dict[TopicPartition, Outcome]:
         """Start moving partitions to other replicas; None cancels a move.
 
-        Raises KafkaError: NOT_CONTROLLER.
+        Raises KafkaError: NOT_CONTROLLER, REQUEST_TIMED_OUT when the store was out of reach.
         """
-        return await self._as_controller(lambda duties: duties.alter_reassignments(targets))
+        async with in_time(timeout_ms):
+            return await self._as_controller(lambda duties: duties.alter_reassignments(targets))
 
     async def list_reassignments(
-        self, partitions: Sequence[TopicPartition] | None
+        self, partitions: Sequence[TopicPartition] | None, *, timeout_ms: int = 0
     ) -> list[Reassignment]:
         """The moves under way, of these partitions or of all.
 
-        Raises KafkaError: NOT_CONTROLLER.
+        Raises KafkaError: NOT_CONTROLLER, REQUEST_TIMED_OUT when the store was out of reach.
         """
 
         async def moves(duties: Duties) -> list[Reassignment]:
             return duties.moves.under_way(partitions)
 
-        return await self._as_controller(moves)
+        async with in_time(timeout_ms):
+            return await self._as_controller(moves)
 
     async def controlled_shutdown(self, broker_id: int, broker_epoch: int) -> list[TopicPartition]:
         """Take leadership away from a broker that wants to stop; give what it still leads.
@@ -454,25 +470,15 @@ class Controller:
         )
 
 
-async def _in_time(
+async def _written(
     writing: Coroutine[Any, Any, dict[str, Outcome]], names: Sequence[str], timeout_ms: int
 ) -> dict[str, Outcome]:
-    """Wait for writes to the metadata store, which may be out of reach; not for ever.
-
-    What was not sent when the time was up is not written any more.
-    """
-    patience = timeout_ms / 1000 if timeout_ms > 0 else STORE_PATIENCE_S
+    """What becomes of writes for these names; of all of them, if that is not known in time."""
     try:
-        async with asyncio.timeout(patience):
+        async with in_time(timeout_ms):
             return await writing
-    except TimeoutError:
-        return dict.fromkeys(names, _store_is_away())
-
-
-def _store_is_away() -> KafkaError:
-    return KafkaError(
-        ErrorCode.REQUEST_TIMED_OUT, "The metadata store could not be reached in time."
-    )
+    except KafkaError as error:
+        return dict.fromkeys(names, error)
 
 
 def _not_controller() -> KafkaError:

@@ -50,7 +50,11 @@ class NoChildrenForEphemerals(StoreError):
 
 
 class SessionExpired(StoreError):
-    """The session is over (or the store is closed): its ephemeral nodes are gone."""
+    """The session is over: its ephemeral nodes are gone."""
+
+
+class StoreClosed(SessionExpired):
+    """The store is closed: there will be no other session."""
 
 
 class StoreUnavailable(StoreError):

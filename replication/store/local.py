@@ -25,9 +25,9 @@ from kavka.replication.store.base import (
     MultiResult,
     Operation,
     SessionEvent,
-    SessionExpired,
     SetData,
     Stat,
+    StoreClosed,
     StoreError,
     StoreUnavailable,
     Watch,
@@ -154,7 +154,7 @@ class LocalStore:
     ) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self._loop.create_future()
         if self._closed:
-            future.set_exception(SessionExpired("the metadata store is closed"))
+            future.set_exception(StoreClosed("the metadata store is closed"))
         else:
             self._queue.put(_Request(run, future, path, watch, of_children))
         return future
@@ -168,7 +168,7 @@ class LocalStore:
             if request is not None:
                 left.append(request)
         for request in left:
-            _fail(request.future, SessionExpired("the metadata store has failed"))
+            _fail(request.future, StoreClosed("the metadata store has failed"))
         for callback in self._on_session_event:
             callback(event)
 

@@ -36,6 +36,7 @@ from kavka.replication.store.base import (
     SessionExpired,
     SetData,
     Stat,
+    StoreClosed,
     StoreError,
     StoreUnavailable,
     Watch,
@@ -212,7 +213,7 @@ class ZooKeeperStore:
         convert: Callable[[Any], Any] | None = None,
     ) -> "asyncio.Future[Any]":
         if self._closed is not None:
-            future.set_exception(SessionExpired(self._closed))
+            future.set_exception(StoreClosed(self._closed))
             return future
 
         def finish(outcome: Any) -> None:
@@ -328,7 +329,7 @@ class ZooKeeperStore:
             case LinkState.EXPIRED:
                 logger.warning("The session with ZooKeeper has expired")
                 self._disconnected()
-                self._refuse_all("the session with ZooKeeper has expired")
+                self._refuse_all(SessionExpired, "the session with ZooKeeper has expired")
                 self._announce(SessionEvent.EXPIRED)
             case LinkState.REFUSED:
                 why = "ZooKeeper does not accept this broker's credentials: check zookeeper.digest"
@@ -359,7 +360,7 @@ class ZooKeeperStore:
         self._waiting.extendleft(reversed(self._under_way))
         self._under_way.clear()
 
-    def _refuse_all(self, why: str) -> None:
+    def _refuse_all(self, kind: type[SessionExpired], why: str) -> None:
         """Forget everything that belongs to the session."""
         self._watches.clear()
         self._data_seen.clear()
@@ -367,12 +368,12 @@ class ZooKeeperStore:
         refused = list(self._waiting)
         self._waiting.clear()
         for asked in refused:
-            asked.finish(SessionExpired(why))
+            asked.finish(kind(why))
 
     def _end(self, why: str) -> None:
         self._closed = why
         self._disconnected()
-        self._refuse_all(why)
+        self._refuse_all(StoreClosed, why)
 
     def _announce(self, event: SessionEvent) -> None:
         for callback in list(self._on_session_event):

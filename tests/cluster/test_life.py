@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import NewTopic
 
 from tests.broker_process import wait_for
 from tests.cluster.kafka_cluster import Cluster, running_cluster
@@ -91,7 +92,7 @@ def made(cluster: Cluster, topic: str) -> bool:
     try:
         cluster.create(topic)
     except KafkaException as refused:
-        assert refused.args[0].code() == KafkaError.KAFKA_STORAGE_ERROR, refused
+        assert refused.args[0].code() == KafkaError.NOT_CONTROLLER, refused
         return False
     return True
 
@@ -103,10 +104,15 @@ def test_leaders_serve_without_zookeeper_and_all_recovers(
         cluster.create("t", min_insync_replicas="2")
         writer = Writer(cluster, "t").start()
         own_zookeeper.stop()
+        admin = cluster.admin()
+        asked = admin.create_topics([NewTopic("meanwhile", 1, 3)], operation_timeout=60)
         time.sleep(2 * SESSION_SECONDS)  # longer than a session lasts without a server
         writer.progress()
         assert set(cluster.metadata().brokers) == {1, 2, 3}
         own_zookeeper.start()
+        # Who asked while there was a controller is answered in its next session.
+        asked["meanwhile"].result(60)
+        wait_for("the topic", lambda: "meanwhile" in cluster.metadata().topics)
         wait_for("a topic made by brokers with new sessions", partial(made, cluster, "afterwards"))
         cluster.controller().kill()
         writer.progress()

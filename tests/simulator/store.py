@@ -18,6 +18,7 @@ from kavka.replication.store.base import (
     SessionExpired,
     SetData,
     Stat,
+    StoreClosed,
     StoreError,
     Watch,
     WatchEvent,
@@ -171,7 +172,7 @@ class SimStore:
     ) -> "asyncio.Future[Any]":
         future: asyncio.Future[Any] = self.loop.create_future()
         if self._closed:
-            future.set_exception(SessionExpired("closed"))
+            future.set_exception(StoreClosed("closed"))
             return future
         asked = _Asked(run, future, path, watch, of_children)
         self._asked.append(asked)

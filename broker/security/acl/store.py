@@ -22,6 +22,7 @@ from kavka.broker.security.acl.model import (
 )
 from kavka.config.limits import ACL_NODE_BYTES_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.replication.controller.patience import in_time
 from kavka.replication.store.base import (
     BadVersion,
     Create,
@@ -35,6 +36,7 @@ from kavka.replication.store.base import (
     StoreError,
 )
 from kavka.replication.store.notifications import Notifications
+from kavka.replication.store.outlasting import OutlastingStore
 from kavka.replication.znodes import BadNode
 from kavka.storage.clock import Clock
 
@@ -62,7 +64,7 @@ class AclStore:
     ) -> None:
         self.table = AclTable()
         self.on_change = on_change
-        self._store = store
+        self._store = OutlastingStore(store)
         self._rng = rng
         self._changes = {
             kind: Notifications(
@@ -129,15 +131,16 @@ class AclStore:
         """
         found: frozenset[Entry] = frozenset()
         try:
-            for attempt in range(UPDATE_ATTEMPTS):
-                if attempt > 1:  # the first time it is hardly a fight
-                    await asyncio.sleep(self._rng.uniform(*_BACK_OFF_SECONDS))
-                before, version = await self._read(pattern)
-                found |= before
-                after = change(before)
-                if after == before or await self._write(pattern, after, version):
-                    await self._take_over(pattern)
-                    return found
+            async with in_time():
+                for attempt in range(UPDATE_ATTEMPTS):
+                    if attempt > 1:  # the first time it is hardly a fight
+                        await asyncio.sleep(self._rng.uniform(*_BACK_OFF_SECONDS))
+                    before, version = await self._read(pattern)
+                    found |= before
+                    after = change(before)
+                    if after == before or await self._write(pattern, after, version):
+                        await self._take_over(pattern)
+                        return found
         except StoreError as error:
             raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, str(error)) from error
         raise KafkaError(

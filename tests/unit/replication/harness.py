@@ -122,9 +122,10 @@ class Harness:
         self.replicas: dict[int, FakeReplicas] = {}
         self.channels: dict[int, RecordingChannel] = {}
         self.caches: dict[int, MetadataCache] = {}
+        self.wrap: Callable[[LocalStore], Any] = lambda store: store
 
     async def start(self, *others: int) -> None:
-        self.store = await LocalStore.open(self.path, self.clock)
+        self.store = self.wrap(await LocalStore.open(self.path, self.clock))
         await prepare_store(self.store)
         self.metadata = MetadataCache(await cluster_id(self.store, self.random))
         self.caches = {NODE: self.metadata}

@@ -27,6 +27,7 @@ from kavka.replication.store.base import (
     MetadataStore,
     MultiFailed,
     SessionEvent,
+    SessionExpired,
     StoreUnavailable,
 )
 from kavka.replication.store.local import LocalStore
@@ -119,7 +120,10 @@ class Obstinate:
     def on_session_event(self, callback: Callable[[SessionEvent], None]) -> None:
         self.session_callbacks.append(callback)
 
-    async def multi(self, operations: Any) -> Any:
+    def multi(self, operations: Any) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._multi(operations))
+
+    async def _multi(self, operations: Any) -> Any:
         if self.answers_lost:
             # Done, the connection lost, asked again: that finds its own doing.
             self.answers_lost -= 1
@@ -153,6 +157,9 @@ def test_a_write_that_others_are_always_faster_at_is_given_up(
             await acls.add(ORDERS, [ALL_OF_IT])
         assert caught.value.code is ErrorCode.UNKNOWN_SERVER_ERROR
         assert acls.table.entries(ORDERS) == {ALICE_READS}
+        wrapped.failures = [SessionExpired("it has been away")]  # the next one can do it as well
+        await acls.add(BILLING, [BOB_DESCRIBES])
+        assert acls.table.entries(BILLING) == {BOB_DESCRIBES}
         wrapped.failures = [StoreUnavailable("the disk is full")]
         with pytest.raises(KafkaError, match="disk is full"):
             await acls.add(ORDERS, [ALL_OF_IT])
