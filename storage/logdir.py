@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from threading import Lock
 from typing import Final
 
 from kavka.protocol.topics import TopicPartition
@@ -34,6 +35,8 @@ class LogDirectory:
         "_fs",
         "_lock",
         "_logs",
+        "_unwritten",
+        "_writing",
         "_written",
         "cleaner_offsets",
         "high_watermarks",
@@ -60,7 +63,9 @@ class LogDirectory:
         self.log_start_offsets: dict[TopicPartition, int] = {}
         self.high_watermarks: dict[TopicPartition, int] = {}
         self.cleaner_offsets: dict[TopicPartition, int] = {}  # first dirty ones; kept up to date
-        self._written: dict[str, dict[TopicPartition, int]] = {}  # checkpoints as last written
+        self._written: dict[str, dict[TopicPartition, int]] = {}  # checkpoints as last handed out
+        self._writing = Lock()
+        self._unwritten: dict[str, Mapping[TopicPartition, int]] = {}  # that could not be written
 
     def __init__(self, fs: FileSystem, path: str, boot: bytes = b"") -> None:
         """Make the directory if need be, and lock it. ``boot`` tells this run of the machine from
@@ -211,9 +216,13 @@ class LogDirectory:
         return []
 
     def write_checkpoints(self, files: Mapping[str, Mapping[TopicPartition, int]]) -> None:
-        """Replace checkpoint files. *May block long*; one thread at a time. Raises OSError."""
-        for name, offsets in files.items():
-            checkpoints.write_offsets(self._fs, os.path.join(self.path, name), offsets)
+        """Replace checkpoint files, also those that could not be replaced the last time. *May
+        block long*; one thread at a time. Raises OSError."""
+        with self._writing:
+            self._unwritten.update(files)
+            for name, offsets in [*self._unwritten.items()]:
+                checkpoints.write_offsets(self._fs, os.path.join(self.path, name), offsets)
+                del self._unwritten[name]
 
     def checkpoints_failed(self, names: Iterable[str]) -> None:
         """What counted as written may not be: write it next time."""

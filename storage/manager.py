@@ -239,7 +239,7 @@ class LogManager:
         directory.add(added)
         added.on_rolled = self._rolled
         added.on_truncated = self._truncated
-        added.on_settle = self._disk.wait
+        added.on_settle = lambda: self._settle(directory)
         added.on_storage_error = self._storage_failed
         added.on_config = self.upkeep.configured
         self.upkeep.configured(added)
@@ -609,6 +609,13 @@ class LogManager:
 
         if changed:
             self._disk.submit(run)
+
+    def _settle(self, directory: LogDirectory) -> None:
+        """Wait, in any thread, until the checkpoints asked for so far are on disk. Those that
+        failed are tried again: what is written next must not be done without them. Raises
+        OSError."""
+        self._disk.wait()
+        directory.write_checkpoints({})
 
     def _not_written(self, directory: LogDirectory, names: tuple[str, ...], error: OSError) -> None:
         log.warning("Checkpoint not written: %s path=%s", error, directory.path)
