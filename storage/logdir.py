@@ -35,6 +35,7 @@ class LogDirectory:
         "_fs",
         "_lock",
         "_logs",
+        "_on_disk",
         "_unwritten",
         "_writing",
         "_written",
@@ -66,6 +67,7 @@ class LogDirectory:
         self._written: dict[str, dict[TopicPartition, int]] = {}  # checkpoints as last handed out
         self._writing = Lock()
         self._unwritten: dict[str, Mapping[TopicPartition, int]] = {}  # that could not be written
+        self._on_disk: dict[str, Mapping[TopicPartition, int]] = {}  # as they surely are
 
     def __init__(self, fs: FileSystem, path: str, boot: bytes = b"") -> None:
         """Make the directory if need be, and lock it. ``boot`` tells this run of the machine from
@@ -177,10 +179,12 @@ class LogDirectory:
 
     def _read(self, name: str) -> dict[TopicPartition, int]:
         try:
-            return checkpoints.read_offsets(self._fs, os.path.join(self.path, name))
+            found = checkpoints.read_offsets(self._fs, os.path.join(self.path, name))
         except CorruptCheckpoint as error:
             log.warning("A checkpoint file is damaged and taken as empty: %s", error)
             return {}
+        self._on_disk[name] = {**found}
+        return found
 
     def _state(self, name: str) -> dict[TopicPartition, int]:
         logs = self._logs.items()
@@ -223,6 +227,11 @@ class LogDirectory:
             for name, offsets in [*self._unwritten.items()]:
                 checkpoints.write_offsets(self._fs, os.path.join(self.path, name), offsets)
                 del self._unwritten[name]
+                self._on_disk[name] = offsets
+
+    def remembers(self, topic_partition: TopicPartition) -> bool:
+        """Whether a checkpoint file has a word on a partition, as far as was waited for."""
+        return any(topic_partition in offsets for offsets in self._on_disk.values())
 
     def checkpoints_failed(self, names: Iterable[str]) -> None:
         """What counted as written may not be: write it next time."""

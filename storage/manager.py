@@ -378,6 +378,9 @@ class LogManager:
         except OSError as error:
             self._note_error(directory, error)
             raise storage_error(error, f"create {topic_partition} in {directory.path}") from error
+        if any(each.remembers(topic_partition) for each in usable):
+            # A crash would take it for the one of that name which has just been deleted.
+            loaded.log.must_sync(loaded.log.log_end_offset)
         self._adopt(directory, loaded.log)
         return loaded.log
 

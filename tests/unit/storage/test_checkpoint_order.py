@@ -10,7 +10,7 @@ import pytest
 from kavka.storage.checkpoints import LOG_START_OFFSETS, RECOVERY_POINTS, read_offsets
 from kavka.storage.fs import FileSystem
 from kavka.storage.manager import LogManager
-from tests.unit.storage.log_support import FaultyFileSystem, append, topic_config
+from tests.unit.storage.log_support import FaultyFileSystem, append, read_values, topic_config
 from tests.unit.storage.power_loss_world import Queue
 from tests.unit.storage.test_manager import A0, Disks
 
@@ -71,3 +71,19 @@ def test_nothing_is_written_to_a_cut_log_before_its_checkpoint_could_be(disks: D
         assert recovery_point(disks) == 4
 
     live(disks, truncate)
+
+
+def test_a_new_partition_is_not_taken_for_the_one_before_it(disks: Disks) -> None:
+    def replace(manager: LogManager) -> None:
+        fill(manager)
+        manager.delete(A0)
+        log = manager.get_or_create(A0, topic_config())
+        append(log, "new")
+        log.flush()
+
+    def look(manager: LogManager) -> None:
+        log = manager.get_or_create(A0, topic_config())
+        assert read_values(log) == {0: "new"}
+
+    live(disks, replace)
+    live(disks, look)
