@@ -511,6 +511,10 @@ class LogManager:
         self._checkpoint(
             target, (RECOVERY_POINTS, LOG_START_OFFSETS, HIGH_WATERMARKS, CLEANER_OFFSETS)
         )
+        try:
+            self._fs.sync_dir(home.path)  # or there are two after a power loss, one of them old
+        except OSError as error:
+            self._note_error(home, error)
         self.remover.remove_directory(gone, current.config.file_delete_delay_ms / 1000)
         if self.mover.on_moved is not None:
             self.mover.on_moved(current, moved)

@@ -23,15 +23,21 @@ TP = TopicPartition("orders", 0)
 
 
 class Disks(FileSystem):
-    """Renames of paths that contain ``stuck`` fail."""
+    """Renames of paths that contain ``stuck`` fail; those in ``unsynced`` may not survive."""
 
     def __init__(self) -> None:
         self.stuck = ""
+        self.unsynced: set[str] = set()
 
     def rename(self, source: str, target: str) -> None:
         if self.stuck and self.stuck in target:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         super().rename(source, target)
+        self.unsynced.add(os.path.dirname(target))
+
+    def sync_dir(self, path: str) -> None:
+        super().sync_dir(path)
+        self.unsynced.discard(path)
 
 
 class World:
@@ -172,6 +178,18 @@ def test_there_and_back(tmp_path: Path) -> None:
         assert list(read_values(world.now())) == list(range(103))
 
     run(tmp_path, test)
+
+
+def test_the_old_directory_cannot_come_back_beside_the_new_one(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        fill(world.log(), 10)
+        world.manager.mover.on_moved = lambda old, new: unsynced.update(world.fs.unsynced)
+        world.move(1)
+        await settled(world)
+
+    unsynced: set[str] = set()
+    run(tmp_path, test)
+    assert not unsynced.intersection({str(tmp_path / "disk0"), str(tmp_path / "disk1")})
 
 
 def test_an_empty_partition_and_one_emptied_on_the_way(tmp_path: Path) -> None:
