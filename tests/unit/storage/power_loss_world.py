@@ -465,6 +465,23 @@ class World:
         history.end = history.kept = log.log_end_offset
         self._elect()
 
+    def recreate(self, tp: TopicPartition) -> None:
+        """The topic is deleted, and there is a new one of its name."""
+        history = self.histories[tp]
+        history.start = max(history.start, history.end)
+        with self._attempt(tp):
+            history.earlier.append(history.batches)
+            history.batches = []
+            history.kept = history.promised = history.promises_from = 0
+            assert self.manager.delete(tp)
+        try:
+            self.manager.get_or_create(tp, self.configs[tp.topic])
+        except KafkaError as error:
+            self.note(f"  not made again: {error}")
+            raise Killed from error
+        history.end = 0
+        self._elect()
+
     @contextmanager
     def _attempt(self, tp: TopicPartition) -> Iterator[None]:
         """A truncation that is refused changes nothing, unless the log is offline then."""
@@ -552,6 +569,7 @@ STEPS: list[tuple[int, Callable[[World, TopicPartition], None]]] = [
     (4, World.roll),
     (4, World.truncate),
     (1, World.truncate_fully),
+    (2, World.recreate),
     (4, World.delete_records),
     (4, World.retention),
     (6, World.checkpoint),
