@@ -29,7 +29,7 @@ from kavka.storage.producers import ProducerStateManager
 from kavka.storage.segment import Segment
 from kavka.storage.segments import Segments
 from kavka.storage.swap import Swap
-from kavka.storage.topic_id import ZERO_TOPIC_ID
+from kavka.storage.topic_id import ZERO_TOPIC_ID, write_topic_id
 
 log = logging.getLogger("kavka.storage.log")
 
@@ -295,6 +295,16 @@ class LogState:
         self._tune(self._active)
         if self.on_config is not None:
             self.on_config(self)
+
+    def note_topic_id(self, topic_id: bytes) -> None:
+        """Be of this topic from now on: for a log whose id was lost with the power, or that an
+        older version wrote. Raises KafkaError KAFKA_STORAGE_ERROR."""
+        try:
+            if self.segments.first.exists:  # or it comes with the first record
+                write_topic_id(self._fs, self.directory, topic_id)
+        except OSError as error:
+            raise self._failed(error, "note the topic of") from error
+        self.topic_id = topic_id
 
     # -- on disk ----------------------------------------------------------------------------
 

@@ -360,6 +360,8 @@ class LogManager:
                     ErrorCode.INCONSISTENT_TOPIC_ID,
                     f"the log of {topic_partition} here belongs to an earlier topic of that name",
                 )
+            if found.topic_id == ZERO_TOPIC_ID:
+                found.note_topic_id(topic_id)
             found.update_config(config)
             return found
         usable = [each for each in self._directories if each.offline is None]

@@ -294,6 +294,22 @@ def test_an_earlier_topic_of_the_name_is_not_continued(disks: Disks) -> None:
     disks.run(step(other))
 
 
+@pytest.mark.parametrize("left", [None, b"", b"\0" * 40])
+def test_a_topic_id_lost_with_the_power_is_written_again(disks: Disks, left: bytes | None) -> None:
+    path = disks.file("a-0") / "partition.metadata"
+
+    def fill(manager: LogManager) -> None:
+        append(manager.get_or_create(A0, topic_config(), TOPIC_ID), "a")
+
+    disks.run(step(fill))
+    whole = path.read_bytes()
+    path.unlink()
+    if left is not None:
+        path.write_bytes(left)
+    disks.run(step(fill))
+    assert path.read_bytes() == whole
+
+
 def test_a_deleted_partition_is_gone_at_once_and_its_files_later(disks: Disks) -> None:
     async def delete(manager: LogManager) -> None:
         fill(manager)
