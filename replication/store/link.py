@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from enum import Enum
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from kavka.replication.store.base import (
@@ -70,6 +71,15 @@ class Get(NamedTuple):
     watch: bool = False
 
 
+class GetMany(NamedTuple):
+    """Read several nodes: gives a list with the result, or the StoreError, of each.
+
+    Servers before ZooKeeper 3.6 refuse it.
+    """
+
+    paths: Sequence[str]
+
+
 class Exists(NamedTuple):
     """Look for a node."""
 
@@ -90,7 +100,7 @@ class Multi(NamedTuple):
     operations: Sequence[Operation]
 
 
-Request: TypeAlias = Get | Exists | Children | Multi | Create | SetData | Delete
+Request: TypeAlias = Get | GetMany | Exists | Children | Multi | Create | SetData | Delete
 
 
 class Listing(NamedTuple):
@@ -201,6 +211,10 @@ class KazooLink:
         match request:
             case Get():
                 return client.get_async(request.path, watch)
+            case GetMany():
+                result = client.handler.async_result()
+                client._call(_MultiRead(request.paths), result)  # kazoo has no such operation
+                return result
             case Exists():
                 return client.exists_async(request.path, watch)
             case Children():
@@ -314,6 +328,47 @@ def _handler(settings: ZooKeeperSettings) -> Any:
     return Handler()
 
 
+class _MultiRead:
+    """ZooKeeper's operation 22, in the form of kazoo's requests. Nodes are refused one by one."""
+
+    type = 22
+    _GET_DATA: Final = 4
+    _HEADER: Final = Struct(">iBi")  # type, whether it is the end, error
+    _INT: Final = Struct(">i")
+    _STAT: Final = Struct(">qqqqiiiqiiq")
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = paths
+
+    def serialize(self) -> bytes:
+        parts: list[bytes] = []
+        for path in self.paths:
+            name = path.encode()
+            parts += self._HEADER.pack(self._GET_DATA, 0, -1), self._INT.pack(len(name)), name
+            parts.append(b"\0")  # no watch
+        return b"".join(parts) + self._HEADER.pack(-1, 1, -1)
+
+    def deserialize(self, buffer: bytes, at: int) -> "list[tuple[bytes, Any] | Exception]":
+        from kazoo.exceptions import EXCEPTIONS
+        from kazoo.protocol.states import ZnodeStat
+
+        results: list[tuple[bytes, Any] | Exception] = []
+        while True:
+            kind, end, _ = self._HEADER.unpack_from(buffer, at)
+            if end:
+                return results
+            at += self._HEADER.size
+            (number,) = self._INT.unpack_from(buffer, at)
+            at += self._INT.size
+            if kind != self._GET_DATA:
+                results.append(EXCEPTIONS[number]())
+                continue
+            size = max(number, 0)  # -1: there are no data
+            stat = ZnodeStat._make(self._STAT.unpack_from(buffer, at + size))
+            results.append((bytes(buffer[at : at + size]), stat))
+            at += size + self._STAT.size
+
+
 # -- results ------------------------------------------------------------------------------------
 
 
@@ -335,6 +390,13 @@ def _converted(request: Request, value: Any) -> Any:
     match request:
         case Get():
             return value[0], _stat(value[1])
+        case GetMany():
+            return [
+                _error(Get(path), each)
+                if isinstance(each, Exception)
+                else (each[0], _stat(each[1]))
+                for path, each in zip(request.paths, value, strict=True)
+            ]
         case Exists():
             return None if value is None else _stat(value)
         case Children():
@@ -375,7 +437,7 @@ def _error(request: Request | Operation, error: Exception) -> StoreError:
         (kazoo.SessionExpiredError, SessionExpired),
         ((kazoo.ConnectionLoss, kazoo.ConnectionClosedError), StoreUnavailable),
     )
-    what = "several operations" if isinstance(request, Multi) else request.path
+    what = "several nodes" if isinstance(request, Multi | GetMany) else request.path
     for kazoo_error, ours in kinds:
         if isinstance(error, kazoo_error):
             return ours(what)

@@ -6,6 +6,10 @@ an operation whose answer was lost may be done twice, and may then find its own 
 ``NodeExists``, ``BadVersion`` or ``NoNode`` need not be somebody else's work. Callers look at
 what is there before they conclude anything, and a sequence node may exist twice.
 
+Reads that stand one behind the other go to the server together, as a controller that begins reads
+the state of every partition. Servers before ZooKeeper 3.6 refuse that, and close the connection;
+they are asked for one node at a time from then on.
+
 A lost connection takes the server's watches with it. When it comes back to the same session
 every watched node is read again before anything else is sent, and whoever watches it is told if
 it has changed meanwhile.
@@ -47,6 +51,7 @@ from kavka.replication.store.link import (
     Children,
     Exists,
     Get,
+    GetMany,
     KazooLink,
     Link,
     LinkState,
@@ -60,6 +65,7 @@ from kavka.replication.store.watches import Watches
 logger = logging.getLogger("kavka.store")
 
 _NOT_THERE: Final = -1  # instead of a transaction number: the node does not exist
+_READ_TOGETHER: Final = 100  # nodes at a time
 
 
 class _Asked:
@@ -87,7 +93,9 @@ class ZooKeeperStore:
         self._connected = False
         self._closed: str | None = None  # why
         self._waiting: deque[_Asked] = deque()
-        self._under_way: deque[_Asked] = deque()
+        self._under_way: deque[list[_Asked]] = deque()
+        self._sending: asyncio.Handle | None = None
+        self._read_together = _READ_TOGETHER
         self._connection = 0  # counts connections: an outcome from an earlier one means nothing
         self._watches = Watches()
         # By path: the last transaction that a watch on data or children has seen.
@@ -226,27 +234,56 @@ class ZooKeeperStore:
                 future.set_result(result)
 
         self._waiting.append(_Asked(request, future, finish))
-        self._send()
+        if not _can_be_joined(request):
+            self._send()
+        elif self._sending is None:
+            self._sending = self._loop.call_soon(self._send)  # more may come
         return future
 
     def _send(self) -> None:
-        while (
-            self._connected
-            and self._waiting
-            and len(self._under_way) < self._settings.max_in_flight
-        ):
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
+        while self._connected and len(self._under_way) < self._settings.max_in_flight:
+            group = self._next()
+            if not group:
+                return
+            request = group[0].request
+            if len(group) > 1:
+                reads = [each.request for each in group]
+                request = GetMany([each.path for each in reads if isinstance(each, Get)])
+            self._under_way.append(group)
+            self._link.submit(request, partial(self._done, group, self._connection))
+
+    def _next(self) -> list[_Asked]:
+        """What is to be sent now: one request, or several reads."""
+        group: list[_Asked] = []
+        while self._waiting and len(group) < self._read_together:
+            joins = _can_be_joined(self._waiting[0].request)
+            if group and not joins:
+                break
             asked = self._waiting.popleft()
             if asked.future.cancelled():
                 continue  # given up before it was sent: it will not happen
-            self._under_way.append(asked)
-            self._link.submit(asked.request, partial(self._done, asked, self._connection))
+            group.append(asked)
+            if not joins:
+                break
+        return group
 
-    def _done(self, asked: _Asked, connection: int, outcome: Any) -> None:
+    def _done(self, group: list[_Asked], connection: int, outcome: Any) -> None:
         if connection != self._connection or isinstance(outcome, StoreUnavailable):
             return  # it will be asked again
         # ZooKeeper answers in order; kazoo refuses some things without asking.
-        self._under_way.remove(asked)
-        asked.finish(outcome)
+        self._under_way.remove(group)
+        if len(group) == 1 or isinstance(outcome, SessionExpired):
+            for asked in group:
+                asked.finish(outcome)
+        elif isinstance(outcome, StoreError):  # not of a node: of having been asked so
+            self._read_together = 1
+            self._waiting.extendleft(reversed(group))
+        else:
+            for asked, each in zip(group, outcome, strict=True):
+                asked.finish(each)
         self._send()
 
     # -- watches ------------------------------------------------------------------------------
@@ -357,7 +394,10 @@ class ZooKeeperStore:
         """Put back what was under way: its outcome is not known."""
         self._connected = False
         self._connection += 1
-        self._waiting.extendleft(reversed(self._under_way))
+        for group in reversed(self._under_way):
+            if len(group) > 1:
+                self._read_together = 1  # an old server hangs up on who asks so
+            self._waiting.extendleft(reversed(group))
         self._under_way.clear()
 
     def _refuse_all(self, kind: type[SessionExpired], why: str) -> None:
@@ -378,6 +418,11 @@ class ZooKeeperStore:
     def _announce(self, event: SessionEvent) -> None:
         for callback in list(self._on_session_event):
             callback(event)
+
+
+def _can_be_joined(request: Request) -> bool:
+    """Whether it can go to the server together with others of its kind."""
+    return isinstance(request, Get) and not request.watch
 
 
 def parse_connect(text: str) -> tuple[str, str]:

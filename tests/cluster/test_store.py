@@ -21,11 +21,19 @@ from kavka.replication.store.base import (
     SessionEvent,
     SessionExpired,
     SetData,
+    Stat,
     StoreError,
     StoreUnavailable,
     WatchEvent,
 )
-from kavka.replication.store.link import ZooKeeperSettings
+from kavka.replication.store.link import (
+    Done,
+    Get,
+    GetMany,
+    KazooLink,
+    Request,
+    ZooKeeperSettings,
+)
 from kavka.replication.store.zookeeper import ZooKeeperStore, parse_connect
 from tests.broker_process import free_port
 from tests.cluster.proxy import Proxies
@@ -120,6 +128,48 @@ def test_an_event_comes_before_later_data(zookeeper: ZooKeeper) -> None:
             assert order == ["event", "write", "read"]
 
     in_store(reach(zookeeper), scenario)
+
+
+def test_many_are_read_together(
+    zookeeper: ZooKeeper, proxy: Proxies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    submit = KazooLink.submit
+
+    def counted(link: KazooLink, request: Request, done: Done) -> None:
+        if isinstance(request, Get | GetMany):
+            asked.append(len(request.paths) if isinstance(request, GetMany) else 1)
+        submit(link, request, done)
+
+    monkeypatch.setattr(KazooLink, "submit", counted)
+
+    async def scenario(store: ZooKeeperStore) -> None:
+        stats: dict[int, Stat] = {}
+        for number in range(0, 250, 2):
+            await store.create(f"/ä{number}", b"" if number % 4 else b"%d" % number)
+            stats[number] = await store.set(f"/ä{number}", b"%d" % number if number % 8 else b"")
+        reads = [store.get(f"/ä{number}") for number in range(250)]
+        written = store.set("/ä0", b"later")
+        last = store.get("/ä0")
+        for number, outcome in enumerate(await asyncio.gather(*reads, return_exceptions=True)):
+            if number % 2:
+                assert isinstance(outcome, NoNode)
+                assert str(outcome) == f"{store._chroot}/ä{number}"
+            else:
+                assert outcome == (b"%d" % number if number % 8 else b"", stats[number])
+        assert await last == (b"later", await written)
+        assert asked == [100, 100, 50, 1]
+        # Cut off before the answer: all are asked for again, and alone from now on.
+        zookeeper.pause()
+        reads = [store.get("/ä8") for _ in range(300)]
+        await asyncio.sleep(0)
+        proxy.cut(ONLY)
+        zookeeper.resume()
+        assert await asyncio.gather(*reads) == [(b"", stats[8])] * 300
+        assert asked[4:7] == [100, 100, 100]
+        assert set(asked[7:]) == {1}
+
+    in_store(reach(zookeeper, proxy.ports[ONLY]), scenario)
 
 
 def test_what_was_under_way_is_asked_again(zookeeper: ZooKeeper, proxy: Proxies) -> None:
@@ -255,6 +305,11 @@ def test_only_brokers_may_write_where_acls_are_set(zookeeper: ZooKeeper) -> None
         await store.create("/config/users/alice", b"password")
         other = await ZooKeeperStore.open(stranger)
         assert await other.children("/config/topics") == []
+        one, both = await asyncio.gather(
+            other.get("/config/topics"), other.get("/config/users/alice"), return_exceptions=True
+        )
+        assert not isinstance(one, BaseException)
+        assert "does not allow" in str(both)  # of those read together
         refused = [
             other.set("/config/topics", b""),
             other.create("/config/topics/t"),
