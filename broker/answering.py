@@ -88,7 +88,7 @@ class Answering:
 
     # -- answering ------------------------------------------------------------------------
 
-    def _enqueue(self, answer: "Answer | Pending") -> int:
+    def enqueue(self, answer: "Answer | Pending") -> int:
         """Put an answer into its place in the order; returns the bytes it holds in memory."""
         if answer.__class__ is Pending:
             return self._park(answer)
@@ -108,7 +108,7 @@ class Answering:
 
     def _park(self, pending: Pending) -> int:
         if pending.done:
-            return self._enqueue(self._service.encode(pending))
+            return self.enqueue(self._service.encode(pending))
         pending.await_with(self)
         if self._parked is None:
             self._parked = deque()

@@ -13,6 +13,7 @@ from kavka.protocol import keys
 from kavka.protocol.errors import ErrorCode, KafkaError
 
 if TYPE_CHECKING:
+    from kavka.broker.connection import Connection
     from kavka.broker.context import Broker
     from kavka.broker.request import Request
     from kavka.broker.security.acl.authorizer import Authorizer
@@ -82,17 +83,24 @@ def would_allow(
     authorizer = broker.authorizer
     if authorizer is None:
         return True
-    if not _admitted(authorizer, request):
-        return False
-    connection = request.connection
-    return authorizer.allowed(
+    return connection_may(authorizer, request.connection, operation, resource, name)
+
+
+def connection_may(
+    authorizer: "Authorizer",
+    connection: "Connection",
+    operation: Operation,
+    resource: Resource,
+    name: str,
+) -> bool:
+    """:func:`would_allow` where there is no request, only its connection."""
+    return _admitted(authorizer, connection) and authorizer.allowed(
         connection.principal, connection.client_host, operation, resource, name
     )
 
 
-def _admitted(authorizer: "Authorizer", request: "Request") -> bool:
+def _admitted(authorizer: "Authorizer", connection: "Connection") -> bool:
     """Whether the client may use the listener it came in by."""
-    connection = request.connection
     return not authorizer.by_listener or authorizer.admits(
         connection.endpoint.name, connection.principal
     )
@@ -147,9 +155,9 @@ def may_write_somewhere(broker: "Broker", request: "Request") -> bool:
     authorizer = broker.authorizer
     if authorizer is None:
         return True
-    if not _admitted(authorizer, request):
-        return False
     connection = request.connection
+    if not _admitted(authorizer, connection):
+        return False
     return authorizer.allowed_some(
         connection.principal, connection.client_host, Operation.WRITE, Resource.TOPIC
     )

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from kavka.broker.buffers import Loan
     from kavka.broker.hub import Hub, Service
     from kavka.broker.output import Answer
+    from kavka.broker.produce.lane import ProduceLane
     from kavka.config.listeners import Endpoint
 
 log = logging.getLogger("kavka.network")
@@ -71,6 +72,7 @@ class Connection(Answering):
         "client_id_bytes",
         "client_software",
         "endpoint",
+        "lane",
         "max_frame",
         "min_frame",
         "principal",
@@ -93,6 +95,7 @@ class Connection(Answering):
         self.client_id = ""
         self.client_id_bytes = b""  # of the last request, to decode it only when it changes
         self.client_software = ""  # name and version as ApiVersions v3 told
+        self.lane: ProduceLane | None = None  # for requests like those it has sent before
         self.proven = False  # has sent a frame of a believable size
         self.max_frame = hub.bounds.max_frame
         self.min_frame = FRAME_BYTES_MIN  # less only where SASL tokens come without headers
@@ -139,10 +142,20 @@ class Connection(Answering):
     @service.setter
     def service(self, service: "Service") -> None:
         self._service = service
+        self.lane = None
         # What has arrived with the request being served is for the new service too: end the
         # batch, and go on with its rest in a new one.
+        self._end_turn()
+
+    def _end_turn(self) -> None:
+        """Serve no more of what has been received before others have had their turn."""
         self._paused |= TURN
         self._hub.resume_later(self)
+
+    @property
+    def takes_lanes(self) -> bool:
+        """Whether its requests may go past :attr:`service`, which adds nothing of its own."""
+        return self._service is self._hub.service and bool(self.client_id_bytes)
 
     @property
     def muted(self) -> bool:
@@ -205,6 +218,7 @@ class Connection(Answering):
     def set_client_id(self, raw: bytes) -> None:
         """Note a client id that differs from that of the request before."""
         self.client_id_bytes = raw
+        self.lane = None
         self.client_id = raw.decode("utf-8", "replace")
 
     def keep_frame(self) -> bool:
@@ -266,13 +280,27 @@ class Connection(Answering):
                 stop = pos + 4 + size
                 if stop > end:
                     break
-                answer = serve(self, view[pos + 4 : stop])
+                frame = view[pos + 4 : stop]
+                lane = self.lane
+                if lane is not None:
+                    if lane.take(frame):
+                        pos = stop
+                        left -= 1
+                        if left:
+                            continue
+                        self._end_turn()
+                        break
+                    if lane.taken:
+                        lane.run()
+                        if self._paused or self.closed:
+                            break
+                answer = serve(self, frame)
                 pos = stop
                 if answer.__class__ is bytes and self._parked is None:
                     out.append(answer)
                     queued += len(answer)
                 else:
-                    queued += self._enqueue(answer)
+                    queued += self.enqueue(answer)
                 left -= 1
                 if queued > _SEND_AT:
                     self.flush()
@@ -280,9 +308,9 @@ class Connection(Answering):
                 if self._paused or self.closed:
                     break
                 if not left:
-                    self._paused |= TURN
-                    self._hub.resume_later(self)
+                    self._end_turn()
                     break
+            self._run_lane()
         except Exception as error:
             self.flush()
             self._fail(error)
@@ -292,6 +320,12 @@ class Connection(Answering):
         if out:
             self.flush()
         return not (self._paused or self.closed)
+
+    def _run_lane(self) -> None:
+        """Serve what the lane has taken."""
+        lane = self.lane
+        if lane is not None and lane.taken:
+            lane.run()
 
     def _keep(self, rest: memoryview, size: int) -> None:
         """Keep bytes for later: part of a frame, or whole frames when serving is paused."""
@@ -339,7 +373,7 @@ class Connection(Answering):
         try:
             answer = self._service.serve(self, frame)
             self._settle_loan(answer)
-            self._enqueue(answer)
+            self.enqueue(answer)
         except Exception as error:
             self._settle_loan(None)
             self.flush()
@@ -362,6 +396,7 @@ class Connection(Answering):
 
     def _check_size(self, size: int, view: memoryview, pos: int) -> None:
         """The first frame of a connection, and every size out of bounds, come here."""
+        self._run_lane()  # the last chance of what came before
         if not self.proven:
             start = bytes(view[pos : pos + 4])
             if start in _HTTP:

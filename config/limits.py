@@ -177,3 +177,12 @@ TLS_HANDSHAKE_SECONDS_MAX: Final = 15
 
 KEY_STORE_BYTES_MAX: Final = 16 * MIB
 """Largest file of keys or certificates that is read."""
+
+# -- the produce lane ----------------------------------------------------------------------
+
+PRODUCE_HEADS_MAX: Final = 1_000
+"""Beginnings of Produce requests that one connection remembers: one for each partition."""
+
+PRODUCE_REQUESTS_TOGETHER_MAX: Final = 64
+"""Produce requests of one connection that are appended together; by so many there may be more
+waiting than PARKED_REQUESTS_PER_CONNECTION_MAX."""

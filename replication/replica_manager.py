@@ -147,7 +147,7 @@ class ReplicaManager:
             partition = partitions.get(index)
             if partition is not None:
                 if partition.log.offline:
-                    raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+                    raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, partition.log.offline)
                 return partition
         if (topic, index) in self._out_of_reach:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)

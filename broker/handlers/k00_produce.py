@@ -11,8 +11,7 @@ Appends take effect in the order in which requests arrive. What has to be conver
 no further request meanwhile. An answer waits where ``acks`` or ``flush.messages`` ask for it.
 """
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from kavka.broker.authorization import (
@@ -22,9 +21,9 @@ from kavka.broker.authorization import (
     is_allowed,
     would_allow,
 )
-from kavka.broker.produce import single, transactions
+from kavka.broker.produce import lane, single, transactions
 from kavka.broker.produce.append import Append, fail, succeed
-from kavka.broker.produce.waiters import ProduceWaiter, SingleWaiter
+from kavka.broker.produce.waiters import ProduceWaiter, SingleWaiter, park
 from kavka.broker.request import Disconnect, Pending
 from kavka.protocol import codec
 from kavka.protocol.errors import ErrorCode, KafkaError
@@ -44,7 +43,6 @@ from kavka.protocol.records.validate import (
 )
 from kavka.protocol.topics import INTERNAL_TOPICS
 from kavka.replication.partition import Partition
-from kavka.replication.waiting import Waiter
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
@@ -79,6 +77,7 @@ def handle_raw(broker: "Broker", request: "Request") -> bytes | ProduceResponse 
                 batches: Sequence[tuple[BatchHeader, memoryview]]
                 if header is not None:
                     batches = ((header, records),)
+                    _open_lane(broker, request, asked, partition)
                 else:
                     batches = validate(records, rules, now_ms, request.version).batches
                 if batches:
@@ -87,6 +86,24 @@ def handle_raw(broker: "Broker", request: "Request") -> bytes | ProduceResponse 
             pass  # nothing has been done yet: the general way finds it again and tells it
     body = codec.decode(ProduceRequest, request.body, request.version)
     return handle(broker, request, body)
+
+
+def _open_lane(
+    broker: "Broker", request: "Request", asked: single.SingleProduce, partition: Partition
+) -> None:
+    """Let the requests of this connection that begin like this one take the shortest way."""
+    connection = request.connection
+    if (
+        request.version < lane.FIRST_VERSION
+        or broker.quotas is not None
+        or not connection.takes_lanes
+    ):
+        return
+    known = connection.lane
+    if known is None or known.version != request.version or known.acks != asked.acks:
+        known = lane.ProduceLane(broker, connection, request.version, asked.acks)
+        connection.lane = known
+    known.learn(request.body, asked, partition)
 
 
 def _append_single(
@@ -106,8 +123,8 @@ def _append_single(
         return None
     if not partition.acknowledged(acks, end_offset):
         pending = Pending()
-        waiter = SingleWaiter(asked, request.version, partition, info, pending)
-        _park(broker, waiter, (partition,), asked.timeout_ms, pending)
+        waiter = SingleWaiter(asked.topic, acks, request.version, partition, info, pending)
+        park(broker, waiter, (partition,), asked.timeout_ms, pending)
         return pending
     return single.answer(
         request.version,
@@ -271,20 +288,8 @@ def _answer(
         return response
     pending = pending or Pending()
     waiter = ProduceWaiter(acks, request.version, response, waiting, pending)
-    _park(broker, waiter, {a.partition for a in waiting}, body.timeout_ms, pending)
+    park(broker, waiter, {a.partition for a in waiting}, body.timeout_ms, pending)
     return pending
-
-
-def _park(
-    broker: "Broker",
-    waiter: Waiter,
-    partitions: Iterable[Partition | None],
-    timeout_ms: int,
-    pending: Pending,
-) -> None:
-    broker.waiting.park(waiter, partitions, max(timeout_ms, 0) / 1000)
-    # Nobody to tell any more; what was appended stays.
-    pending.on_disconnect(partial(broker.waiting.leave, waiter))
 
 
 def _prepare_first(

@@ -17,15 +17,19 @@ _ATTRIBUTES_AT: Final = 22  # the low byte of a record batch's attributes
 FIRST_FLEXIBLE_VERSION: Final = 9
 
 _HEAD: Final = Struct(">hhiih")  # no transactional id, acks, timeout, one topic, size of its name
-_PARTITION: Final = Struct(">iii")  # one partition, index, size of its records
+_PARTITION: Final = Struct(">ii")  # one partition, index
+_SIZE: Final = Struct(">i")
 _FLEXIBLE_HEAD: Final = Struct(">BhiBB")
 _FLEXIBLE_PARTITION: Final = Struct(">Bi")
 
 _ONE: Final = Struct(">ih")  # one topic, size of its name
-_ANSWER_V3: Final = Struct(">iihqqi")  # one partition, index, error, base offset, time, throttle
-_ANSWER_V5: Final = Struct(">iihqqqi")  # + log start offset
-_ANSWER_V8: Final = Struct(">iihqqqihi")  # + no record errors, no message
-_FLEXIBLE_ANSWER: Final = Struct(">BihqqqBBBBiB")
+_RESULT: Final = Struct(">iih")  # one partition, index, no error
+_FLEXIBLE_RESULT: Final = Struct(">Bih")
+_OFFSETS_V3: Final = Struct(">qq")  # base offset, log append time
+_OFFSETS: Final = Struct(">qqq")  # + log start offset
+_REST_V3: Final = bytes(4)  # no throttle time
+_REST_V8: Final = b"\0\0\0\0\xff\xff\0\0\0\0"  # no record errors, no message, no throttle time
+_FLEXIBLE_REST: Final = b"\1\0\0\0\0\0\0\0\0"  # the same, and three ends of structs
 
 
 class SingleProduce(NamedTuple):
@@ -64,12 +68,14 @@ def _parse_classic(body: memoryview) -> SingleProduce | None:
     if transactional != -1 or topics != 1 or length <= 0:
         return None
     at = _HEAD.size + length
-    partitions, index, size = _PARTITION.unpack_from(body, at)
-    start = at + _PARTITION.size
-    if partitions != 1 or size < 0 or start + size != len(body):
+    partitions, index = _PARTITION.unpack_from(body, at)
+    if partitions != 1:
+        return None
+    records = classic_records(body, at + _PARTITION.size)
+    if records is None:
         return None
     topic = body[_HEAD.size : at].tobytes()
-    return tuple.__new__(SingleProduce, (acks, timeout_ms, topic, index, body[start:]))
+    return tuple.__new__(SingleProduce, (acks, timeout_ms, topic, index, records))
 
 
 def _parse_flexible(body: memoryview) -> SingleProduce | None:
@@ -80,22 +86,56 @@ def _parse_flexible(body: memoryview) -> SingleProduce | None:
     partitions, index = _FLEXIBLE_PARTITION.unpack_from(body, at)
     if partitions != 2:
         return None
-    start = at + _FLEXIBLE_PARTITION.size
+    records = flexible_records(body, at + _FLEXIBLE_PARTITION.size)
+    if records is None:
+        return None
+    topic = body[_FLEXIBLE_HEAD.size : at].tobytes()
+    return tuple.__new__(SingleProduce, (acks, timeout_ms, topic, index, records))
+
+
+def classic_records(data: memoryview, at: int) -> memoryview | None:
+    """The records whose size stands at ``at``, if they end the request.
+
+    Raises struct.error when there is no size.
+    """
+    start = at + 4
+    size = _SIZE.unpack_from(data, at)[0]
+    if size < 0 or start + size != len(data):
+        return None
+    return data[start:]
+
+
+def flexible_records(data: memoryview, at: int) -> memoryview | None:
+    """:func:`classic_records` of a flexible version. Raises IndexError when there is no size."""
     size = shift = 0
-    while (byte := body[start]) >= 0x80:
+    while (byte := data[at]) >= 0x80:
         size |= (byte & 0x7F) << shift
         shift += 7
-        start += 1
+        at += 1
         if shift > 28:
             return None
     size |= byte << shift
-    start += 1
-    end = start + size - 1
+    at += 1
+    end = at + size - 1
     # Behind the records only the ends of three structs, none with tagged fields.
-    if size == 0 or body[end:].tobytes() != b"\0\0\0":
+    if size == 0 or data[end:].tobytes() != b"\0\0\0":
         return None
-    topic = body[_FLEXIBLE_HEAD.size : at].tobytes()
-    return tuple.__new__(SingleProduce, (acks, timeout_ms, topic, index, body[start:end]))
+    return data[at:end]
+
+
+def name_length_at(version: int) -> tuple[int, int]:
+    """Where in the body the last byte of the length of the topic's name stands, and how far
+    behind it, less the value of that byte, the size of the records does."""
+    if version >= FIRST_FLEXIBLE_VERSION:
+        return _FLEXIBLE_HEAD.size - 1, _FLEXIBLE_PARTITION.size
+    return _HEAD.size - 1, _PARTITION.size + 1
+
+
+def size_at(version: int, topic: bytes) -> int:
+    """Where in the body the size of the records stands."""
+    if version >= FIRST_FLEXIBLE_VERSION:
+        return _FLEXIBLE_HEAD.size + len(topic) + _FLEXIBLE_PARTITION.size
+    return _HEAD.size + len(topic) + _PARTITION.size
 
 
 def answer(
@@ -107,22 +147,16 @@ def answer(
     log_start_offset: int,
 ) -> bytes:
     """The body of the response to a request that went well."""
-    if version >= FIRST_FLEXIBLE_VERSION:
-        return b"%c%c%b%b" % (
-            2,
-            len(topic) + 1,
-            topic,
-            _FLEXIBLE_ANSWER.pack(
-                2, index, 0, base_offset, log_append_time, log_start_offset, 1, 0, 0, 0, 0, 0
-            ),
-        )
-    head = _ONE.pack(1, len(topic)) + topic
-    if version >= 8:
-        return head + _ANSWER_V8.pack(
-            1, index, 0, base_offset, log_append_time, log_start_offset, 0, -1, 0
-        )
+    front, back = around_offsets(version, topic, index)
     if version >= 5:
-        return head + _ANSWER_V5.pack(
-            1, index, 0, base_offset, log_append_time, log_start_offset, 0
-        )
-    return head + _ANSWER_V3.pack(1, index, 0, base_offset, log_append_time, 0)
+        return front + _OFFSETS.pack(base_offset, log_append_time, log_start_offset) + back
+    return front + _OFFSETS_V3.pack(base_offset, log_append_time) + back
+
+
+def around_offsets(version: int, topic: bytes, index: int) -> tuple[bytes, bytes]:
+    """What stands before and behind the offsets in the body of such a response."""
+    if version >= FIRST_FLEXIBLE_VERSION:
+        front = b"%c%c%b%b" % (2, len(topic) + 1, topic, _FLEXIBLE_RESULT.pack(2, index, 0))
+        return front, _FLEXIBLE_REST
+    front = _ONE.pack(1, len(topic)) + topic + _RESULT.pack(1, index, 0)
+    return front, _REST_V8 if version >= 8 else _REST_V3

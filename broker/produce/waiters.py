@@ -1,6 +1,8 @@
 """Appended requests that wait for replicas, for the disk, or for both."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from kavka.broker.produce import single
 from kavka.broker.produce.append import Append, fail
@@ -11,6 +13,22 @@ from kavka.replication.partition import ACKS_ALL, Partition
 from kavka.replication.waiting import Waiter
 from kavka.storage.append import AppendInfo
 
+if TYPE_CHECKING:
+    from kavka.broker.context import Broker
+
+
+def park(
+    broker: "Broker",
+    waiter: Waiter,
+    partitions: Iterable[Partition | None],
+    timeout_ms: int,
+    pending: Pending,
+) -> None:
+    """Let an appended request wait for its partitions, at most for the time it gave."""
+    broker.waiting.park(waiter, partitions, max(timeout_ms, 0) / 1000)
+    # Nobody to tell any more; what was appended stays.
+    pending.on_disconnect(partial(broker.waiting.leave, waiter))
+
 
 class SingleWaiter(Waiter):
     """The ordinary request, of one partition: its answer is made when it is known to be good."""
@@ -19,16 +37,16 @@ class SingleWaiter(Waiter):
 
     def __init__(
         self,
-        asked: single.SingleProduce,
+        topic: bytes,
+        acks: int,
         version: int,
         partition: Partition,
         info: AppendInfo,
         pending: Pending,
     ) -> None:
         super().__init__()
-        # Not the whole of it: its records lie in the receive buffer.
-        self._topic = asked.topic
-        self._acks = asked.acks
+        self._topic = topic
+        self._acks = acks
         self._version = version
         self._partition = partition
         self._info = info

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from kavka.broker.produce.append import Append, succeed
-from kavka.broker.produce.single import SingleProduce
 from kavka.broker.produce.waiters import ProduceWaiter, SingleWaiter
 from kavka.broker.request import Pending
 from kavka.protocol import codec
@@ -26,8 +25,7 @@ INFO = AppendInfo(0, 2, -1, 0, 300)
 
 def single_waiter(case: Case) -> tuple[SingleWaiter, Pending]:
     pending = Pending()
-    asked = SingleProduce(ACKS_ALL, 30_000, b"orders", 0, memoryview(b"records"))
-    return SingleWaiter(asked, VERSION, case.partition, INFO, pending), pending
+    return SingleWaiter(b"orders", ACKS_ALL, VERSION, case.partition, INFO, pending), pending
 
 
 def general_waiter(case: Case) -> tuple[ProduceWaiter, Pending]:
