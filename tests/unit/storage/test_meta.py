@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from kavka.storage.meta import (
     was_clean_shutdown,
     write_meta,
 )
+from tests.unit.storage.power_loss_fs import PowerLossFileSystem
 
 FS = FileSystem()
 NOW = 1_500_000_000_000
@@ -111,6 +113,15 @@ def test_the_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
         DirectoryLock(FS, str(tmp_path))
     again.release()
     assert (tmp_path / ".lock").exists()
+
+
+def test_the_lock_is_given_back_on_a_disk_that_fails() -> None:
+    fs = PowerLossFileSystem()
+    lock = DirectoryLock(fs, "/")
+    fs.failures[fs.calls + 1] = errno.EIO
+    lock.release()
+    assert not fs.failures
+    DirectoryLock(fs, "/").release()
 
 
 def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
