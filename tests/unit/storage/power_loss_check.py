@@ -38,6 +38,7 @@ class History:
         self.promised = promised  # what survives a power loss
         self.forgotten = 0  # leader epochs below may be
         self.promises_from = 0  # a flush that found nothing to do promises nothing
+        self.removed = 0  # whole segments below were, by retention
 
     def attempt(self, added: list[Wrote]) -> None:
         self.batches += added
@@ -59,12 +60,17 @@ def check_log(log: Log, history: History, *, any_names: bool = False) -> History
     It is a part of what was written, or of that before a truncation, whole batches without a gap;
     it has what was promised; and all that is kept beside records agrees with them. ``any_names``
     says that names in a directory survive in any order: then whole segments may be missing that
-    nobody was promised.
+    nobody was promised. And some that retention removed may come back without those behind them,
+    which looks as if the end of one were lost, so that recovery cuts there. (What begins below
+    the recovery point on disk is not looked at, so that happens to what is removed within a minute
+    only; and no file system that Kafka is run on, ext4 or XFS, forgets names out of order.)
     """
     start, end = log.log_start_offset, log.log_end_offset
     found = read_all(log)
     assert start <= log.high_watermark <= end
     assert start <= history.start or any_names, f"it starts at {start}, not {history.start}"
+    if any_names and end <= history.removed:
+        history.kept = end
     assert end >= history.kept, f"{end} is the end, but all below {history.kept} is kept"
     for before, after in pairwise(found):
         if before.next != after.first:

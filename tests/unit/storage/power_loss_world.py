@@ -258,6 +258,7 @@ class World:
         """Everything can be written to, read and loaded again."""
         self.fs.failures.clear()
         self.fs.kill_at = None
+        self.drain()  # what threads have met is told
         if any(self.log(tp).offline is not None for tp in self.histories):
             self.note("end after an error")
             self.crash()
@@ -520,7 +521,11 @@ class World:
         log.update_config(changed)
         for each in self.histories.values():  # who had such settings before is looked at, too
             each.start = max(each.start, each.end)
-        self.run(self.manager.upkeep.check_retention())
+        try:
+            self.run(self.manager.upkeep.check_retention())
+        finally:
+            for each, history in self.histories.items():
+                history.removed = self.log(each).segments.first.base_offset
 
     def checkpoint(self, tp: TopicPartition) -> None:
         self.manager.checkpoint(
