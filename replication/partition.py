@@ -79,6 +79,7 @@ class Partition:
         "_proposals_from",
         "controller_epoch",
         "deleted",
+        "elsewhere",
         "epoch_start_offset",
         "in_sync_replicas",
         "index",
@@ -119,7 +120,8 @@ class Partition:
         """As last known to be in the metadata store."""
         self.remotes: dict[int, RemoteReplica] = {}
         """The followers, while this broker leads."""
-        self.deleted = False
+        self.deleted = False  # here
+        self.elsewhere = False  # if deleted here: whether others have it
         self._clock = clock or SystemClock()
         self._lag_max = lag_max
         self._append_rules_config: TopicConfig | None = None
@@ -206,7 +208,7 @@ class Partition:
         when the client knows an older or a newer epoch (KIP-320).
         """
         if not self.is_leader:
-            if self.deleted:
+            if self.deleted and not self.elsewhere:
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         if current_leader_epoch != NO_EPOCH and current_leader_epoch != self.leader_epoch:

@@ -358,6 +358,7 @@ class ReplicaManager:
             self._let_go(partition)
             was_leader = partition.is_leader
             partition.deleted = True
+            partition.elsewhere = self._metadata.has_partition(topic, index)
             if was_leader:
                 self._tell_resigned(partition)
             self.waiting.notify(partition)
