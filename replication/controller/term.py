@@ -336,8 +336,9 @@ class Term:
         name = "unclean.leader.election.enable"
         default = self.config.get_bool(name)
         allowed: set[str] = set()
-        for topic in topics:
-            overrides = await self.configs.read("topics", topic)
+        asked = list(topics)
+        read = await asyncio.gather(*(self.configs.read("topics", topic) for topic in asked))
+        for topic, overrides in zip(asked, read, strict=True):
             if name in overrides:
                 if overrides[name].strip().lower() == "true":
                     allowed.add(topic)
