@@ -3,12 +3,13 @@
 import random
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.broker_process import BrokerProcess, running_broker, wait_for
 from tests.clients.test_confluent import create
@@ -41,11 +42,12 @@ STREAMS_CONFIG = {
 class WordCount:
     """A process that counts words until it is killed or stopped."""
 
-    def __init__(self, broker: BrokerProcess, where: Path) -> None:
+    def __init__(self, broker: BrokerProcess, where: Path, config: Mapping[str, str]) -> None:
         config = {
             "bootstrap.servers": broker.bootstrap,
             "state.dir": str(where / "state"),
             **STREAMS_CONFIG,
+            **config,
         }
         properties = where / "streams.properties"
         properties.write_text("".join(f"{key}={value}\n" for key, value in config.items()))
@@ -67,8 +69,10 @@ class WordCount:
 
 
 @contextmanager
-def counting(broker: BrokerProcess, where: Path) -> Iterator[WordCount]:
-    words = WordCount(broker, where)
+def counting(
+    broker: BrokerProcess, where: Path, config: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[WordCount]:
+    words = WordCount(broker, where, config)
     try:
         yield words
     finally:
@@ -78,19 +82,19 @@ def counting(broker: BrokerProcess, where: Path) -> Iterator[WordCount]:
 class Counts:
     """What a reader of committed data sees of the counts."""
 
-    def __init__(self, broker: BrokerProcess) -> None:
+    def __init__(self, broker: BrokerProcess, partitions: int) -> None:
         self.seen: Counter[tuple[str, int]] = Counter()
         self._consumer = Consumer(
             {
                 "bootstrap.servers": broker.bootstrap,
                 "group.id": "reader",
                 "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
                 "reconnect.backoff.max.ms": 200,
                 "metadata.recovery.strategy": "none",
             }
         )
-        self._consumer.subscribe([OUTPUT])
+        # Not as a member of a group, which may be shown again what it has not committed.
+        self._consumer.assign([TopicPartition(OUTPUT, p, 0) for p in range(partitions)])
 
     def reached(self, total: int) -> bool:
         for message in self._consumer.consume(100, 0.1):
@@ -103,39 +107,54 @@ class Counts:
         self._consumer.close()
 
 
+class Speaker:
+    """Says words, and remembers them."""
+
+    def __init__(self, broker: BrokerProcess, rng: random.Random) -> None:
+        self.said: Counter[str] = Counter()
+        self._rng = rng
+        self._producer = Producer(
+            {
+                "bootstrap.servers": broker.bootstrap,
+                "enable.idempotence": True,
+                "reconnect.backoff.max.ms": 200,
+            }
+        )
+
+    def say(self, lines: int) -> None:
+        """So many lines of four words."""
+        for _ in range(lines):
+            line = self._rng.choices(WORDS, k=4)
+            self.said.update(line)
+            self._producer.produce(INPUT, " ".join(line))
+        assert self._producer.flush(30) == 0
+
+
+def judge(counts: Counts, said: Counter[str]) -> None:
+    """Every count of every word has come once, and nothing more comes."""
+    assert not counts.reached(said.total() + 1)
+    counts.close()
+    assert counts.seen == {
+        (word, count): 1 for word, times in said.items() for count in range(1, times + 1)
+    }
+
+
 def test_word_count_is_exact_through_kills(tmp_path: Path) -> None:
-    rng = random.Random(9)
-    expected: Counter[str] = Counter()
     with running_broker(tmp_path / "data", BROKER) as broker:
         create(broker, INPUT, partitions=2)
         create(broker, OUTPUT, partitions=2)
-        producer = Producer(
-            {"bootstrap.servers": broker.bootstrap, "reconnect.backoff.max.ms": 200}
-        )
-        counts = Counts(broker)
-
-        def say(lines: int) -> None:
-            for _ in range(lines):
-                line = rng.choices(WORDS, k=4)
-                expected.update(line)
-                producer.produce(INPUT, " ".join(line))
-            assert producer.flush(30) == 0
-
+        counts, speaker = Counts(broker, 2), Speaker(broker, random.Random(9))
         with counting(broker, tmp_path) as words:
-            say(100)
+            speaker.say(100)
             wait_for("the first counts", lambda: counts.reached(50), 60)
-            say(100)
+            speaker.say(100)
             words.kill()
             words.start()
             wait_for("all counts so far", lambda: counts.reached(800), 60)
-            say(100)
+            speaker.say(100)
             broker.kill()
             broker.start()
-            say(50)
-            wait_for("all counts", lambda: counts.reached(expected.total()), 60)
+            speaker.say(50)
+            wait_for("all counts", lambda: counts.reached(speaker.said.total()), 60)
             words.stop()
-        assert not counts.reached(expected.total() + 1), "nothing more comes"
-        counts.close()
-        assert counts.seen == {
-            (word, count): 1 for word, times in expected.items() for count in range(1, times + 1)
-        }
+        judge(counts, speaker.said)

@@ -6,6 +6,7 @@ Where a machine has no JVM or no Maven the tests that need them skip and say so.
 
 import fcntl
 import functools
+import hashlib
 import os
 import shutil
 import subprocess
@@ -52,21 +53,54 @@ def _fetch(release: str, cached: Path) -> None:
         _cannot(f"Maven cannot fetch Kafka {release}: {done.stdout[-500:]}")
 
 
+@functools.cache
+def own_class_path(program: str) -> str:
+    """The class path of a program of this folder for the newest release; compiles it if need be."""
+    used = class_path(RELEASES[0])
+    source = HERE / f"{program}.java"
+    mark = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    classes = CACHE / f"{program}-{mark}"
+    compiler = class_path("compiler")
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not classes.exists():
+            made = CACHE / f"{program}-half-done"
+            shutil.rmtree(made, ignore_errors=True)
+            subprocess.run(
+                [
+                    *("java", "-cp", compiler, "org.eclipse.jdt.internal.compiler.batch.Main"),
+                    *("-17", "-cp", used, "-d", str(made), str(source)),
+                ],
+                check=True,
+            )
+            made.rename(classes)
+    return f"{classes}:{used}"
+
+
 def _cannot(reason: str) -> None:
     if os.environ.get("KAVKA_REQUIRE_JAVA"):
         pytest.fail(f"the Java tools are required: {reason}")
     pytest.skip(f"the Java tools cannot run: {reason}")
 
 
+def own_command(program: str, *arguments: str) -> list[str]:
+    """The command line of a program of this folder."""
+    return _command(RELEASES[0], own_class_path(program), program, *arguments)
+
+
 def command(release: str, main_class: str, *arguments: str) -> list[str]:
     """The command line of a tool."""
+    return _command(release, class_path(release), main_class, *arguments)
+
+
+def _command(release: str, classes: str, main_class: str, *arguments: str) -> list[str]:
     config = HERE / ("log4j2.properties" if release.startswith("4") else "log4j.properties")
     logging = "log4j2.configurationFile" if release.startswith("4") else "log4j.configuration"
     return [
         "java",
         *JVM_FLAGS,
         f"-D{logging}=file:{config}",
-        *("-cp", class_path(release), main_class),
+        *("-cp", classes, main_class),
         *arguments,
     ]
 
