@@ -102,53 +102,6 @@ def test_topics_log_dirs_and_groups_are_described(cluster: Cluster) -> None:
     assert f"{coordinator.bootstrap} ({coordinator.broker_id})" in state.replace("  ", " ")
 
 
-def test_partitions_are_moved_while_they_are_written(cluster: Cluster, tmp_path: Path) -> None:
-    added = cluster.add(4)
-    added.start()
-    cluster.wait_for_brokers({1, 2, 3, 4})
-    cluster.create("t", replica_assignment=[[1, 2, 3], [2, 3, 1], [3, 1, 2]])
-    writer = Writer(cluster, "t").start()
-    file = plan(tmp_path / "plan", "t", {0: [2, 3, 4], 1: [3, 4, 2], 2: [4, 2, 3]})
-    named = ("--reassignment-json-file", file)
-    begun = run_tool(
-        NEW, REASSIGN, *server(cluster), *named, "--execute", "--throttle", "10000000"
-    ).stdout
-    assert "Successfully started partition reassignments" in begun
-
-    def done() -> bool:
-        told = run_tool(NEW, REASSIGN, *server(cluster), *named, "--verify").stdout
-        return told.count("is completed") == 3 and "Clearing topic-level throttles" in told
-
-    wait_for("the move to end", done, 90)
-    assert replicas(cluster, "t") == {0: [2, 3, 4], 1: [3, 4, 2], 2: [4, 2, 3]}
-    cluster.wait_for_isr("t", 3)
-    wait_for(
-        "the old replicas to be deleted",
-        lambda: not list((tmp_path / "broker-1").glob("t-[0-9]")),
-    )
-    writer.progress()
-    # And a move that is taken back.
-    cluster[1].stop()
-    back = plan(tmp_path / "back", "t", {0: [2, 3, 1]})
-    refused = run_tool(
-        *(NEW, REASSIGN, *server(cluster), "--reassignment-json-file", back, "--execute"),
-        check=False,
-    )
-    assert refused.returncode != 0
-    cluster[1].start()
-    cluster.wait_for_brokers({1, 2, 3, 4})
-    slow = ("--throttle", "1")
-    named = ("--reassignment-json-file", back)
-    run_tool(NEW, REASSIGN, *server(cluster), *named, "--execute", *slow)
-    listed = run_tool(NEW, REASSIGN, *server(cluster), "--list").stdout
-    assert "t-0: replicas: 2,3,1,4. adding: 1. removing: 4." in listed
-    cancelled = run_tool(NEW, REASSIGN, *server(cluster), *named, "--cancel").stdout
-    assert "Successfully cancelled partition reassignment for: t-0" in cancelled
-    assert replicas(cluster, "t")[0] == [2, 3, 4]
-    writer.stop()
-    judge(writer)
-
-
 def test_leadership_goes_home_by_the_election_tool(cluster: Cluster) -> None:
     cluster.create("t", replica_assignment=[[1, 2, 3], [2, 3, 1], [3, 1, 2]])
     cluster[2].stop()

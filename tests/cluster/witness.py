@@ -8,13 +8,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from kavka.protocol.records.batch import iter_batches, read_header
 from tests.broker_process import wait_for
-from tests.cluster.kafka_cluster import Cluster
+from tests.cluster.kafka_cluster import Cluster, Member
 
 
 class Writer:
     """An idempotent producer with acks=all, in a thread; each partition gets 0, 1, 2, …
 
-    ``slowest`` is the longest time in seconds in which nothing at all was acknowledged.
+    ``rate`` is how many records a second all partitions get, ``size`` how many bytes a value has
+    at least. ``slowest`` is the longest time in seconds in which nothing at all was acknowledged.
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class Writer:
         topic: str,
         partitions: int = 3,
         rate: int = 2000,
+        size: int = 1,
         **settings: object,
     ) -> None:
         self.cluster = cluster
@@ -32,6 +34,7 @@ class Writer:
         self.failed: list[KafkaError] = []
         self.slowest = 0.0
         self._rate = rate
+        self._size = size
         self._last = time.monotonic()
         self._stop = threading.Event()
         self._producer = Producer(
@@ -102,9 +105,8 @@ class Writer:
 
         while not self._stop.is_set():
             try:
-                self._producer.produce(
-                    self.topic, f"{number}".encode(), partition=index, on_delivery=told
-                )
+                value = f"{number:0{self._size}}".encode()
+                self._producer.produce(self.topic, value, partition=index, on_delivery=told)
             except BufferError:  # nothing gets through at the moment
                 self._producer.poll(0.05)
             else:
@@ -146,21 +148,36 @@ def _ends(consumer: Consumer, target: TopicPartition) -> tuple[int, int] | None:
         return None  # leadership goes back to where it belongs, after all that
 
 
-def compare_replicas(cluster: Cluster, topic: str, partitions: int = 3) -> int:
-    """All replicas of a topic are the same bytes, when all are in sync; the number of bytes."""
-    cluster.wait_for_isr(topic, len(cluster.members), 60)
+def compare_replicas(
+    cluster: Cluster, topic: str, partitions: int = 3, replicas: int | None = None
+) -> int:
+    """All replicas of a topic (one on each broker, if it is not said how many there are) are the
+    same bytes, when all are in sync; the number of bytes."""
+    replicas = replicas or len(cluster.members)
+    cluster.wait_for_isr(topic, replicas, 60)
     total = 0
     for index in range(partitions):
 
         def copies(index: int = index) -> list[bytes]:
-            return [
-                log_bytes(member.data_dir / f"{topic}-{index}")
-                for member in cluster.members.values()
-            ]
+            found = (log_directory(member, topic, index) for member in cluster.members.values())
+            return [log_bytes(directory) for directory in found if directory is not None]
 
-        wait_for(f"equal copies of {topic}-{index}", lambda: len(set(copies())) == 1)
+        def equal() -> bool:
+            found = copies()
+            return len(found) == replicas and len(set(found)) == 1
+
+        wait_for(f"equal copies of {topic}-{index}", equal)
         total += len(copies()[0])
     return total
+
+
+def log_directory(member: Member, topic: str, index: int) -> Path | None:
+    """Where a member has a partition, in which of its log directories it ever is; None if it
+    has none."""
+    name = f"{topic}-{index}"
+    found = [*member.data_dir.glob(name), *member.data_dir.glob(f"*/{name}")]
+    assert len(found) <= 1, found
+    return found[0] if found else None
 
 
 def log_bytes(directory: Path) -> bytes:
