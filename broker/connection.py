@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from kavka.broker.buffers import Loan
+    from kavka.broker.handlers.k01_fetch import FetchWaiter
     from kavka.broker.hub import Hub, Service
     from kavka.broker.output import Answer
     from kavka.broker.produce.lane import ProduceLane
@@ -75,6 +76,7 @@ class Connection(Answering):
         "lane",
         "max_frame",
         "min_frame",
+        "polled",
         "principal",
         "proven",
     )
@@ -96,6 +98,7 @@ class Connection(Answering):
         self.client_id_bytes = b""  # of the last request, to decode it only when it changes
         self.client_software = ""  # name and version as ApiVersions v3 told
         self.lane: ProduceLane | None = None  # for requests like those it has sent before
+        self.polled: FetchWaiter | None = None  # its last Fetch, which found nothing
         self.proven = False  # has sent a frame of a believable size
         self.max_frame = hub.bounds.max_frame
         self.min_frame = FRAME_BYTES_MIN  # less only where SASL tokens come without headers
@@ -207,6 +210,7 @@ class Connection(Answering):
             self._mute_timer.cancel()  # it would keep all that this holds for as long
             self._mute_timer = None
         self._hub.connections.discard(self)
+        self.lane = self.polled = None
         self._output.clear()
         self._kept = b""
         self._return_buffer()

@@ -186,6 +186,14 @@ class FetchSessions:
         session.last_used = self._clock.monotonic()
         return FetchContext(list(session.partitions.values()), session, incremental=True)
 
+    def is_next(self, session: FetchSession, epoch: int) -> bool:
+        """Whether ``epoch`` is that of the session's next request; it counts as one then."""
+        if epoch != session.epoch or self._sessions.get(session.id) is not session:
+            return False
+        session.advance()
+        session.last_used = self._clock.monotonic()
+        return True
+
     def give_up(self, context: FetchContext) -> None:
         """The session that a request has made is not told of: it is closed again."""
         if context.session is not None:

@@ -12,11 +12,13 @@ reader of old data does not stall everybody.
 """
 
 from collections.abc import Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from kavka.broker.fetch.conversion import convert_reads, needs_conversion
 from kavka.broker.fetch.followers import count_sent, lacks_deletion, note_waiting, nudge
 from kavka.broker.fetch.near import NearReplicas
+from kavka.broker.fetch.polls import Poll, may_be_kept
 from kavka.broker.fetch.reader import (
     FetchOptions,
     PartitionRead,
@@ -30,6 +32,7 @@ from kavka.config.limits import (
     CONVERTED_FETCH_BYTES_MAX,
     FETCH_BYTES_MAX,
 )
+from kavka.protocol import codec
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k01_fetch import FetchRequest
 from kavka.replication.partition import CONSUMER_REPLICA_ID, Partition
@@ -43,6 +46,16 @@ if TYPE_CHECKING:
 KEY = 1
 
 _READS_KEPT: Final = 8  # by a fetch that waits; more are worth reading again
+
+
+def handle_raw(broker: "Broker", request: "Request") -> Raw | bytes | Pending:
+    connection = request.connection
+    waiter, connection.polled = connection.polled, None
+    if waiter is not None:
+        assert waiter.poll is not None
+        if waiter.poll.is_repeated(broker, request):
+            return waiter.wait_again()
+    return handle(broker, request, codec.decode(FetchRequest, request.body, request.version))
 
 
 def handle(broker: "Broker", request: "Request", body: FetchRequest) -> Raw | bytes | Pending:
@@ -123,6 +136,14 @@ def _park(
         news = [read for read in reads if read.has_news] if context.incremental else reads
         if len(news) <= _READS_KEPT:
             waiter.reads = news
+            if (
+                len(reads) <= _READS_KEPT
+                and not (context.incremental and news)
+                and not any(read.size for read in reads)
+                and options.near is None
+                and may_be_kept(broker, request)
+            ):
+                waiter.poll = Poll(request, context.session, max_wait_ms, reads)
     keys = [read.partition for read in reads if read.partition is not None]
     if options.resting:
         keys += options.resting
@@ -130,20 +151,21 @@ def _park(
     if options.replica_id >= 0:
         note_waiting(broker, request, waiter, pending)
     else:
-        pending.on_disconnect(lambda: broker.waiting.leave(waiter))
+        pending.on_disconnect(partial(broker.waiting.leave, waiter))
     return pending
 
 
 class FetchWaiter(Waiter):
     """A Fetch that found too little and waits for more."""
 
-    __slots__ = ("_broker", "_context", "_options", "_pending", "reads")
+    __slots__ = ("_broker", "_context", "_options", "_pending", "poll", "reads")
 
     def __init__(
         self, broker: "Broker", context: FetchContext, options: FetchOptions, pending: Pending
     ) -> None:
         super().__init__()
         self.reads: list[PartitionRead] | None = None  # the answer if nothing happens meanwhile
+        self.poll: Poll | None = None  # set if the next request may be known by it
         self._broker = broker
         self._context = context
         self._options = options
@@ -151,7 +173,7 @@ class FetchWaiter(Waiter):
 
     def try_complete(self, key: Hashable) -> bool:
         assert isinstance(key, Partition)
-        self.reads = None
+        self.reads = self.poll = None
         if self._options.min_bytes <= 1 and not self._has_more(key):
             return False
         reads = read_partitions(self._broker, self._context.partitions, self._options)
@@ -160,8 +182,30 @@ class FetchWaiter(Waiter):
         self._finish(reads)
         return True
 
+    def wait_again(self) -> Pending:
+        """Wait as the last time, for the same answer, if nothing happens."""
+        poll = self.poll
+        assert poll is not None
+        pending = self._pending = Pending()
+        waiting = self._broker.waiting
+        waiting.park(self, poll.partitions, poll.max_wait_ms / 1000)
+        pending.on_disconnect(partial(waiting.leave, self))
+        return pending
+
     def expire(self) -> None:
-        reads = self.reads
+        reads, poll = self.reads, self.poll
+        if poll is not None:
+            request = self._pending.request
+            assert reads is not None
+            assert request is not None
+            if poll.answer is None:
+                answer = _respond(self._broker, self._context, self._options, reads)
+                if answer.__class__ is bytes:
+                    poll.answer = answer
+            if poll.answer is not None:
+                request.connection.polled = self
+                self._pending.complete(poll.answer)
+                return
         if reads is None:
             reads = read_partitions(self._broker, self._context.partitions, self._options)
         self._finish(reads)
