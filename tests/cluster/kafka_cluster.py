@@ -14,7 +14,7 @@ from kavka.protocol.messages.k10_find_coordinator import (
     FindCoordinatorResponse,
 )
 from tests.broker_process import BrokerProcess, free_port, wait_for
-from tests.cluster.zookeeper import ZooKeeper
+from tests.cluster.zookeeper import Ensemble, ZooKeeper
 from tests.wire import WireClient
 
 # As small as a cluster gets that still does everything: nobody waits for fifty partitions.
@@ -56,7 +56,7 @@ class Cluster:
 
     def __init__(
         self,
-        zookeeper: ZooKeeper,
+        zookeeper: ZooKeeper | Ensemble,
         directory: Path,
         size: int = 3,
         settings: Mapping[str, str] | None = None,
@@ -207,7 +207,7 @@ class Cluster:
 
 @contextmanager
 def running_cluster(
-    zookeeper: ZooKeeper,
+    zookeeper: ZooKeeper | Ensemble,
     directory: Path,
     size: int = 3,
     settings: Mapping[str, str] | None = None,

@@ -14,7 +14,12 @@ from confluent_kafka.admin import NewTopic
 from tests.broker_process import wait_for
 from tests.cluster.kafka_cluster import Cluster, running_cluster
 from tests.cluster.witness import Writer, compare_replicas, judge
-from tests.cluster.zookeeper import ZooKeeper, needs_zookeeper, running_zookeeper
+from tests.cluster.zookeeper import (
+    ZooKeeper,
+    needs_zookeeper,
+    running_ensemble,
+    running_zookeeper,
+)
 
 pytestmark = [pytest.mark.cluster, needs_zookeeper]
 
@@ -116,6 +121,32 @@ def test_leaders_serve_without_zookeeper_and_all_recovers(
         wait_for("a topic made by brokers with new sessions", partial(made, cluster, "afterwards"))
         cluster.controller().kill()
         writer.progress()
+        writer.stop()
+        judge(writer)
+
+
+def test_brokers_keep_their_sessions_while_any_one_zookeeper_is_away(tmp_path: Path) -> None:
+    settings = {"zookeeper.session.timeout.ms": "6000"}
+    with (
+        running_ensemble(tmp_path / "zookeeper") as ensemble,
+        running_cluster(ensemble, tmp_path, settings=settings) as cluster,
+    ):
+        cluster.create("t", min_insync_replicas="2")
+        writer = Writer(cluster, "t").start()
+        controller = cluster.controller()
+        leader = ensemble.leader()
+        other = next(each for each in ensemble.members if each is not leader)
+        other.stop()
+        cluster.create("without-one")
+        other.start()
+        leader.stop()  # and with it all connections, until the others have another one
+        cluster.create("without-their-leader")
+        writer.progress()
+        assert ensemble.leader() is not leader
+        for member in cluster.running:
+            assert "The connection to ZooKeeper is back" in member.log()
+            assert "The session with ZooKeeper has expired" not in member.log()
+        assert cluster.controller() is controller
         writer.stop()
         judge(writer)
 

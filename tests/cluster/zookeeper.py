@@ -1,7 +1,9 @@
-"""A real ZooKeeper in a process of its own: Debian's package ``zookeeper``."""
+"""A real ZooKeeper: one server, or three, in processes of their own. Debian's package
+``zookeeper``."""
 
 import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kavka.broker.cli.zookeeper import ZooKeeperMissing, java_command
-from tests.broker_process import free_port
+from tests.broker_process import free_port, wait_for
 
 _CONFIG = """\
 tickTime=200
@@ -63,10 +65,16 @@ class ZooKeeper:
 
     def chroot(self) -> str:
         """A ``zookeeper.connect`` with a path that nobody else has."""
-        return f"{self.address}/test-{os.getpid()}-{next(_numbers)}"
+        return _own_path(self.address)
 
     def start(self) -> "ZooKeeper":
-        """Start, and return once it answers."""
+        """Start, and return once it serves."""
+        self.launch()
+        self.await_serving()
+        return self
+
+    def launch(self) -> None:
+        """Start without waiting."""
         with (self.directory / "zookeeper.log").open("ab") as log:
             java, *rest = java_command(os.environ)
             quick = ["-Dzookeeper.fsync.warningthresholdms=60000", "-Dzookeeper.forceSync=no"]
@@ -76,13 +84,22 @@ class ZooKeeper:
                 stdout=log,
                 stderr=log,
             )
+
+    def await_serving(self) -> None:
+        """Wait until a launched server answers clients, as one of an ensemble if it is one."""
+        assert self.process is not None
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log()
-            if self._ask("ruok") == "imok":
-                return self
+            if self.mode():
+                return
             time.sleep(0.02)  # between polls of a condition, not instead of one
         raise AssertionError(f"ZooKeeper did not start:\n{self.log()}")
+
+    def mode(self) -> str:
+        """``standalone``, ``leader`` or ``follower``; empty when it does not serve."""
+        found = re.search(r"^Mode: (\w+)", self._ask("srvr"), re.MULTILINE)
+        return found[1] if found else ""
 
     def _ask(self, word: str) -> str:
         try:
@@ -110,6 +127,52 @@ class ZooKeeper:
             self.process.send_signal(how)
             self.process.wait(30)
             self.process = None
+
+
+def _own_path(address: str) -> str:
+    return f"{address}/test-{os.getpid()}-{next(_numbers)}"
+
+
+class Ensemble:
+    """Three servers, of which one may be away."""
+
+    def __init__(self, directory: Path) -> None:
+        numbers = range(1, 4)
+        voters = "".join(
+            f"server.{number}=127.0.0.1:{free_port()}:{free_port()}\n" for number in numbers
+        )
+        self.members: list[ZooKeeper] = []
+        for number in numbers:
+            member = ZooKeeper(directory / f"{number}", voters)
+            data = member.directory / "data"
+            data.mkdir()
+            (data / "myid").write_text(f"{number}")
+            self.members.append(member)
+
+    def chroot(self) -> str:
+        """A ``zookeeper.connect`` with a path that nobody else has."""
+        return _own_path(",".join(member.address for member in self.members))
+
+    def leader(self) -> ZooKeeper:
+        """The member that leads the others."""
+        return wait_for(
+            "a leader of the ensemble",
+            lambda: next((each for each in self.members if each.mode() == "leader"), None),
+        )
+
+
+@contextmanager
+def running_ensemble(directory: Path) -> Iterator[Ensemble]:
+    ensemble = Ensemble(directory)
+    try:
+        for member in ensemble.members:
+            member.launch()
+        for member in ensemble.members:
+            member.await_serving()
+        yield ensemble
+    finally:
+        for member in ensemble.members:
+            member.stop()
 
 
 @contextmanager
