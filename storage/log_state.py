@@ -206,6 +206,9 @@ class LogState:
         active = self._active
         if active.base_offset == base_offset and not active.size:
             return active
+        if self._unsynced_from is not None:
+            # A new name may be on disk before what was cut is: recovery would begin behind that.
+            self.flush()
         self._rolls += 1
         if self._rolled_from is None:
             # Whatever its records: it is cut to its data, and its indexes are written.

@@ -23,10 +23,11 @@ class Scene(Place):
     def __init__(self, fs: PowerLossFileSystem | None = None) -> None:
         super().__init__("/orders-0", fs or PowerLossFileSystem())
 
-    def after_power_losses(self) -> Iterator[Log]:
-        """The log, as it may be found after a power loss now."""
+    def after_power_losses(self, recovery_point: int = 0) -> Iterator[Log]:
+        """The log, as it may be found after a power loss now, with the checkpoint as it was."""
         for seed in range(60):
-            yield Scene(self.fs.crash(random.Random(seed))).open(clean=False)
+            after = Scene(self.fs.crash(random.Random(seed)))
+            yield after.open(clean=False, recovery_point=recovery_point)
 
     def die_at(self, call: int) -> None:
         """Have the process end at this call of the file system, counted from now."""
@@ -130,3 +131,16 @@ def test_a_segment_that_could_not_be_begun_does_not_come_back(here: Scene) -> No
     here.fs.fdatasync(log.segments.last.file())
     for after in here.after_power_losses():
         assert after.log_end_offset == 2
+
+
+def test_a_segment_begun_after_a_truncation_is_not_all_that_is_found_of_it(here: Scene) -> None:
+    log = here.open()
+    for value in "abcd":
+        append(log, value)
+    log.flush()
+    log.truncate_to(2)
+    log.roll()
+    here.fs.sync_dir(here.directory)  # as the kernel may do on its own
+    for after in here.after_power_losses(recovery_point=4):
+        assert after.log_end_offset == 2
+        assert sum(1 for each in after.segments for _ in each.batches()) == 2
