@@ -194,11 +194,11 @@ class LogDirectory:
             return {each: one.high_watermark for each, one in logs}
         if name == CLEANER_OFFSETS:
             return {each: to for each, to in self.cleaner_offsets.items() if each in self._logs}
-        assert name == LOG_START_OFFSETS  # only where the names of segments do not tell
+        assert name == LOG_START_OFFSETS  # only where the names of files do not tell
         return {
-            each: one.log_start_offset
+            each: start
             for each, one in logs
-            if one.log_start_offset > one.segments.first.base_offset
+            if (start := one.log_start_offset) > one.segments.first_on_disk
         }
 
     def changed_checkpoints(self, names: Iterable[str]) -> dict[str, dict[TopicPartition, int]]:

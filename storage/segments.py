@@ -43,6 +43,12 @@ class Segments(Sequence[Segment]):
         return self._segments[0]
 
     @property
+    def first_on_disk(self) -> int:
+        """Where the log begins as far as names of files tell; 0 when there is none yet."""
+        first = self._segments[0]
+        return first.base_offset if first.exists else 0
+
+    @property
     def last(self) -> Segment:
         return self._segments[-1]
 

@@ -87,3 +87,21 @@ def test_a_new_partition_is_not_taken_for_the_one_before_it(disks: Disks) -> Non
 
     live(disks, replace)
     live(disks, look)
+
+
+def test_where_an_empty_log_begins_is_known_without_a_file(disks: Disks) -> None:
+    disks.fs = fs = FaultyFileSystem()
+
+    def begin_anew(manager: LogManager) -> None:
+        log = manager.get_or_create(A0, topic_config())
+        fs.full = True
+        log.truncate_fully_and_start_at(100)
+        fs.full = False
+        manager._disk.wait()
+
+    def look(manager: LogManager) -> None:
+        log = manager.get_or_create(A0, topic_config())
+        assert (log.log_start_offset, log.log_end_offset) == (100, 100)
+
+    live(disks, begin_anew)
+    live(disks, look)
