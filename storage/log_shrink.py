@@ -85,9 +85,9 @@ class ShrinkingLog(LogState):
             raise self._failed(error, "truncate") from error
         try:
             self._truncations += 1
-            self.segments.remove_from(0)
             segment = self._new_segment(offset)
             self._create(segment)
+            self.segments.remove_from(0)  # there is at least one, even if the file cannot be made
             self._activate(segment)
             self.must_sync(offset, new_names=True)
             self.producers.reset(offset)
