@@ -463,7 +463,10 @@ class World:
             history.kept = history.promised = 0
             history.promises_from = target
             does()
-        history.end = history.kept = log.log_end_offset
+        history.end = log.log_end_offset
+        # Without a file, for which there was no space, a checkpoint written later says where the
+        # log begins anew. Nothing of it is lost with that.
+        history.kept = history.end if log.segments.last.exists else 0
         self._elect()
 
     def recreate(self, tp: TopicPartition) -> None:
