@@ -1,12 +1,15 @@
 """``python -m kavka``."""
 
+import gc
 from typing import NoReturn
 
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    gc.disable()  # modules are there to stay: looking for garbage among them is time lost
     from kavka.broker.cli.main import main as run
 
+    gc.enable()
     run()
 
 

@@ -16,7 +16,6 @@ from kavka.protocol.records.batch import (
     crc_ok,
     iter_batches,
     read_header,
-    stamp,
 )
 from kavka.storage import queries
 from kavka.storage.append import NO_TIMESTAMP, AppendInfo, AppendOrigin
@@ -126,31 +125,32 @@ class Log(ShrinkingLog):
             if duplicate is not None:
                 return AppendInfo.of_duplicate(duplicate, self.log_start_offset)
         first = next_offset = self.log_end_offset
-        firsts: list[int] = []
         size = 0
         timestamp, timestamp_offset = NO_TIMESTAMP, first
+        views: list[memoryview] = []
         for header, view in batches:
-            firsts.append(next_offset)
-            stamp(view, 0, next_offset, leader_epoch)
+            _STAMP.pack_into(view, 0, next_offset, header.batch_length, leader_epoch)
             next_offset += header.last_offset_delta + 1
             size += len(view)
+            views.append(view)
             if header.max_timestamp > timestamp:
                 timestamp, timestamp_offset = header.max_timestamp, next_offset - 1
         last = next_offset - 1
         segment = self._segment_for(size, first, last, timestamp, now_ms)
         try:
-            segment.append(
-                [view for _, view in batches], size, first, last, timestamp, timestamp_offset
-            )
+            segment.append(views, size, first, last, timestamp, timestamp_offset)
         except OSError as error:
             raise self._failed(error, "append") from error
         self.log_end_offset = producers.end_offset = next_offset
         self.segments.size += size
         if leader_epoch != self.leader_epochs.latest_epoch and leader_epoch >= 0:
             self.leader_epochs.assign(leader_epoch, first)
-        for index, (header, _) in enumerate(batches):
-            if header.producer_id >= 0:
-                self._note_producer(segment, header, firsts[index], markers.get(index))
+        if checked or markers:
+            base = first
+            for index, (header, _) in enumerate(batches):
+                if header.producer_id >= 0:
+                    self._note_producer(segment, header, base, markers.get(index))
+                base += header.last_offset_delta + 1
         append_time = NO_TIMESTAMP
         if batches[0][0].attributes & TIMESTAMP_TYPE_MASK:
             append_time = timestamp

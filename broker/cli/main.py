@@ -5,6 +5,7 @@ change, and the exit code: 2 when the command was not understood, 1 otherwise. T
 is imported only to be started.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -66,6 +67,7 @@ def serve(path: str | None, assignments: tuple[str, ...]) -> int:
             f"{', '.join(idle)}",
             err=True,
         )
+    gc.disable()  # until all that will stay is there: the server switches it on again
     from kavka.broker.server import run  # the broker; the other commands do without it
 
     return run(config)

@@ -95,6 +95,7 @@ class ProduceLane:
         "_head_at_least",
         "_heads",
         "_length_at",
+        "_now_ms",
         "_start",
         "acks",
         "taken",
@@ -118,6 +119,7 @@ class ProduceLane:
         self._length_at = _START.size + len(self._start) + length_at
         self._head_at_least = self._length_at + rest
         self._heads: dict[bytes, Head] = {}
+        self._now_ms = 0  # when the first of them was taken
         self.taken: list[_Taken] = []  # since the last :meth:`run`
 
     def learn(self, body: memoryview, asked: single.SingleProduce, partition: Partition) -> None:
@@ -152,8 +154,9 @@ class ProduceLane:
             or len(self.taken) >= PRODUCE_REQUESTS_TOGETHER_MAX
         ):
             return False
-        partition = head.partition
-        header = partition.append_rules.ordinary(records, broker.clock.wall_ms(), version)
+        if not self.taken:
+            self._now_ms = broker.clock.wall_ms()
+        header = head.partition.append_rules.ordinary(records, self._now_ms, version)
         if header is None or header.attributes & TRANSACTIONAL_MASK:
             return False
         if broker.authorizer is not None and not connection_may(
