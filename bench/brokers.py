@@ -1,6 +1,7 @@
 """The brokers under measurement, each a process of its own."""
 
 import contextlib
+import os
 import re
 import select
 import shutil
@@ -82,7 +83,7 @@ class Kavka:
             command += ["--set", f"{key}={value}"]
         with (self.directory / "log").open("a") as log:
             self._process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, cwd="/"
+                command, stdout=subprocess.PIPE, stderr=log, text=True, cwd="/", env=_environment()
             )
         self.pid = self._process.pid
         assert self._process.stdout is not None
@@ -101,6 +102,11 @@ class Kavka:
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    """As it is where the package is installed, with its modules compiled once and for all."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 class Kafka:

@@ -10,6 +10,7 @@ SCENARIOS: Final = (
     "java_clients",
     "consume",
     "latency",
+    "tls",
     "partitions",
     "connections",
     "long_polling",
