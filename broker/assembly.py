@@ -29,6 +29,7 @@ from kavka.broker.transactions.coordinator import TransactionCoordinator
 from kavka.broker.transactions.inclusion import Inclusion
 from kavka.config import topic as topic_settings
 from kavka.config.option import ConfigError
+from kavka.protocol.schema import ZERO_UUID
 from kavka.replication import registration
 from kavka.replication.controller.channels import BrokerChannel, LocalChannel
 from kavka.replication.controller.configs import ConfigStore
@@ -278,6 +279,7 @@ class Assembly:
             self.clock,
             self.random,
             open_channel,
+            partial(_topic_id_on_disk, broker.logs),
         )
         self._teardown.push_async_callback(broker.controller.stop)
 
@@ -334,6 +336,11 @@ async def _close_store(opening: "asyncio.Task[MetadataStore]") -> None:
 def _highest_producer_id(logs: LogManager) -> int:
     ids = (entry.producer_id for each in logs for entry in each.producers.entries())
     return max(ids, default=-1)
+
+
+def _topic_id_on_disk(logs: LogManager, topic: str) -> bytes | None:
+    ids = (each.topic_id for each in logs if each.topic_partition.topic == topic)
+    return next((topic_id for topic_id in ids if topic_id != ZERO_UUID), None)
 
 
 def _resolve(topic: str, overrides: Mapping[str, str], config: "BrokerConfig") -> "TopicConfig":

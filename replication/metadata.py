@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from kavka.protocol.schema import ZERO_UUID
 from kavka.protocol.topics import TopicPartition
 from kavka.replication.signal import Signal
 
@@ -151,7 +152,11 @@ class MetadataCache:
             topics = dict(self.topics)
             for state in request.topic_states:
                 known = topics.get(state.topic_name)
-                if known is not None and known.topic_id != state.topic_id:
+                # Controllers of old releases know no ids: one that is new is no new topic's.
+                topic_id = state.topic_id
+                if known is not None and topic_id == ZERO_UUID:
+                    topic_id = known.topic_id
+                if known is not None and known.topic_id not in (topic_id, ZERO_UUID):
                     # Deleted and created again while this broker looked elsewhere.
                     deleted.extend(TopicPartition(known.name, index) for index in known.partitions)
                     self._names.pop(known.topic_id, None)
@@ -173,13 +178,12 @@ class MetadataCache:
                         partition.zk_version,
                     )
                 if partitions:
-                    topics[state.topic_name] = TopicMetadata(
-                        state.topic_name, state.topic_id, partitions
-                    )
-                    self._names[state.topic_id] = state.topic_name
+                    topics[state.topic_name] = TopicMetadata(state.topic_name, topic_id, partitions)
+                    if topic_id != ZERO_UUID:
+                        self._names[topic_id] = state.topic_name
                 else:
                     topics.pop(state.topic_name, None)
-                    self._names.pop(state.topic_id, None)
+                    self._names.pop(topic_id, None)
             self.topics = topics
         self.version += 1
         self._changed.fire()

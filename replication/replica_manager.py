@@ -26,6 +26,7 @@ from kavka.protocol.messages.k05_stop_replica import (
     StopReplicaResponse,
 )
 from kavka.protocol.records.batch import BatchHeader, read_header
+from kavka.protocol.schema import ZERO_UUID
 from kavka.protocol.topics import TopicPartition
 from kavka.replication.client import BrokerAddress
 from kavka.replication.in_sync import InSyncSets
@@ -284,7 +285,7 @@ class ReplicaManager:
             self._out_of_reach.discard((topic, state.partition_index))
             partition = Partition(
                 topic,
-                topic_id,
+                new_log.topic_id,
                 state.partition_index,
                 self.node_id,
                 new_log,
@@ -293,6 +294,9 @@ class ReplicaManager:
             )
             self._topics.setdefault(topic, {})[state.partition_index] = partition
         partition.require_online()  # first of all: a controller asks so what has failed
+        if partition.topic_id == ZERO_UUID != topic_id:  # controllers of old releases know none
+            partition.log.note_topic_id(topic_id)
+            partition.topic_id = topic_id
         if state.leader_epoch <= partition.leader_epoch:
             raise KafkaError(ErrorCode.STALE_CONTROLLER_EPOCH, "not a newer leader epoch")
         self._let_go(partition)

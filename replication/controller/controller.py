@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from kavka.config.broker import BrokerConfig
 from kavka.config.limits import PARTITIONS_PER_TOPIC_MAX
 from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.schema import ZERO_UUID
 from kavka.protocol.topics import TopicPartition
 from kavka.replication import znodes
 from kavka.replication.controller.admin import PlannedTopic, TopicAdmin, too_many_partitions
@@ -70,8 +71,11 @@ class Controller:
         clock: Clock,
         random: Random,
         open_channel: OpenChannel,
+        id_on_disk: Callable[[str], bytes | None] = lambda topic: None,
     ) -> None:
-        """``open_channel(broker id, registration)`` makes the way to a broker."""
+        """``open_channel(broker id, registration)`` makes the way to a broker; ``id_on_disk``
+        gives the id of a topic that logs here remember.
+        """
         self._node_id = node_id
         self._store = store
         self._metadata = metadata
@@ -80,6 +84,7 @@ class Controller:
         self._clock = clock
         self._random = random
         self._open_channel = open_channel
+        self._id_on_disk = id_on_disk
         self._admin = TopicAdmin(store, metadata, config, random)
         self._term: Term | None = None
         self._duties: Duties | None = None
@@ -228,9 +233,14 @@ class Controller:
                 self._random,
                 self._open_channel,
                 self._enqueue,
+                self._known_topic_id,
             )
             self._duties = Duties(self._term)
             await self._duties.take_office()
+
+    def _known_topic_id(self, topic: str) -> bytes | None:
+        known = self._metadata.topic_id(topic)
+        return known if known not in (None, ZERO_UUID) else self._id_on_disk(topic)
 
     def _resign(self) -> None:
         if self._term is not None:

@@ -6,6 +6,7 @@ harm if one is run for nothing or twice.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -27,7 +28,7 @@ from kavka.replication.controller.operations import ElectionType, Outcome
 from kavka.replication.controller.partition_cap import report_excess
 from kavka.replication.controller.rebalance import Rebalance
 from kavka.replication.controller.term import Term
-from kavka.replication.store.base import Delete, NoNode, WatchEvent
+from kavka.replication.store.base import BadVersion, Delete, NoNode, WatchEvent
 from kavka.replication.znodes import BadNode
 
 logger = logging.getLogger("kavka.controller")
@@ -258,8 +259,9 @@ class Duties:
             self.cluster.topics[name] = topic
             if body.topic_id == ZERO_UUID:
                 without_id.append(name)
-        for name in without_id:  # made by a tool that knows no ids
-            self.cluster.topics[name].topic_id = new_topic_id(self._term.random)
+        for name in without_id:  # made, or written again, by a tool or broker that knows no ids
+            topic_id = self._term.known_topic_id(name) or new_topic_id(self._term.random)
+            self.cluster.topics[name].topic_id = topic_id
             await self._term.write_topic(name)
         return added
 
@@ -286,6 +288,9 @@ class Duties:
         ]
         for tp in added:
             topic.partitions[tp.partition] = Partition(body.partitions[tp.partition])
+        if body.topic_id == ZERO_UUID:  # written by a tool that knows no ids
+            with contextlib.suppress(BadVersion):  # written once more: the watch tells
+                await self._term.write_topic(name)
         if added:
             await self._term.read_states(added)
             await self._start(added)

@@ -68,6 +68,7 @@ class Term:
         random: Random,
         open_channel: OpenChannel,
         enqueue: Callable[[Event], None],
+        known_topic_id: Callable[[str], bytes | None],
     ) -> None:
         self.node_id = node_id
         self.epoch = epoch
@@ -75,6 +76,8 @@ class Term:
         self.configs = configs
         self.config = config
         self.random = random
+        self.known_topic_id = known_topic_id
+        """The id that this broker remembers of a topic, whose node may have lost it."""
         self.cluster = Cluster()
         self.channels: dict[int, BrokerChannel] = {}
         self.over = False

@@ -43,6 +43,8 @@ logger = logging.getLogger("kavka.store")
 _kazoo_logger = logging.getLogger("kavka.store.kazoo")
 _kazoo_logger.setLevel(logging.ERROR)  # the store tells of every change in its own words
 
+_EPHEMERAL: Final = 1  # ZooKeeper's flags of a node to be created
+_SEQUENCE: Final = 2
 _STOP_SECONDS: Final = 5.0  # for taking leave of the server
 
 
@@ -193,7 +195,8 @@ class KazooLink:
             logger.warning("The connection to ZooKeeper did not close well error=%r", error)
 
     def submit(self, request: Request, done: Done) -> None:
-        result = self._call(request)
+        client = self._client
+        result = client.handler.async_result()
 
         def finished(result: Any) -> None:  # in kazoo's thread
             if result.exception is None:
@@ -201,45 +204,40 @@ class KazooLink:
             else:
                 self._deliver(done, _error(request, result.exception))
 
+        # Before it is sent. kazoo's own methods give the result when that has been done: the
+        # answer may be there then, and the event that a watch of it sees on its way already,
+        # which nobody would know the watch of.
         result.rawlink(finished)
+        client._call(self._in_words_of_kazoo(request), result)
 
-    def _call(self, request: Request) -> Any:
-        client = self._client
+    def _in_words_of_kazoo(self, request: Request | Check) -> Any:
+        from kazoo.protocol import serialization as kazoo
+
         watch = None
         if isinstance(request, Get | Exists | Children) and request.watch:
             watch = self._on_watch
         match request:
             case Get():
-                return client.get_async(request.path, watch)
+                return kazoo.GetData(request.path, watch)
             case GetMany():
-                result = client.handler.async_result()
-                client._call(_MultiRead(request.paths), result)  # kazoo has no such operation
-                return result
+                return _MultiRead(request.paths)
             case Exists():
-                return client.exists_async(request.path, watch)
+                return kazoo.Exists(request.path, watch)
             case Children():
-                return client.get_children_async(request.path, watch, include_data=True)
+                return kazoo.GetChildren2(request.path, watch)
             case Create():
                 path, data, ephemeral, sequence = request
-                return client.create_async(path, data, self._acl(path), ephemeral, sequence)
+                # No data rather than empty ones, as Kafka does: empty ones it wants to understand.
+                flags = _EPHEMERAL * ephemeral | _SEQUENCE * sequence
+                return kazoo.Create(path, data or None, self._acl(path), flags)
             case SetData():
-                return client.set_async(request.path, request.data, request.version)
+                return kazoo.SetData(*request)
             case Delete():
-                return client.delete_async(request.path, request.version)
+                return kazoo.Delete(*request)
+            case Check():
+                return kazoo.CheckVersion(*request)
             case Multi():
-                transaction = client.transaction()
-                for operation in request.operations:
-                    match operation:
-                        case Create():
-                            path, data, ephemeral, sequence = operation
-                            transaction.create(path, data, self._acl(path), ephemeral, sequence)
-                        case SetData():
-                            transaction.set_data(*operation)
-                        case Delete():
-                            transaction.delete(*operation)
-                        case Check():
-                            transaction.check(*operation)
-                return transaction.commit_async()
+                return kazoo.Transaction([*map(self._in_words_of_kazoo, request.operations)])
 
     def _acl(self, whole: str) -> Any:
         from kazoo import security
@@ -389,7 +387,7 @@ def _stat(stat: Any) -> Stat:
 def _converted(request: Request, value: Any) -> Any:
     match request:
         case Get():
-            return value[0], _stat(value[1])
+            return value[0] or b"", _stat(value[1])
         case GetMany():
             return [
                 _error(Get(path), each)

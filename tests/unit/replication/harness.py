@@ -122,6 +122,7 @@ class Harness:
         self.replicas: dict[int, FakeReplicas] = {}
         self.channels: dict[int, RecordingChannel] = {}
         self.caches: dict[int, MetadataCache] = {}
+        self.on_disk: dict[str, bytes] = {}  # ids of topics that logs remember
         self.wrap: Callable[[LocalStore], Any] = lambda store: store
 
     async def start(self, *others: int) -> None:
@@ -144,6 +145,7 @@ class Harness:
             self.clock,
             self.random,
             self.open_channel,
+            self.on_disk.get,
         )
         await self.controller.start()
 

@@ -218,6 +218,45 @@ def test_a_topic_made_by_an_old_tool_gets_an_id(tmp_path: Path) -> None:
     run(harness, scenario)
 
 
+def test_a_topic_keeps_its_id_though_an_old_tool_or_broker_writes_its_node(tmp_path: Path) -> None:
+    harness = Harness(tmp_path)
+    path = "/brokers/topics/t"
+    without_id = b'{"version":1,"partitions":{"0":[1],"1":[1]}}'
+    ids: list[bytes] = []
+
+    async def first() -> None:
+        await create(harness)
+        ids.append(harness.metadata.topics["t"].topic_id)
+        deleted: list[TopicPartition] = []
+        harness.metadata.on_partitions_deleted(deleted.extend)
+        await harness.store.set(path, without_id)
+        await harness.settle()
+        assert harness.metadata.has_leaders("t", [0, 1])
+        node = znodes.decode_topic(path, (await harness.store.get(path))[0])
+        assert node == znodes.TopicNode(ids[0], {0: (1,), 1: (1,)})
+        # And while none of us is the controller.
+        await harness.store.set(znodes.CONTROLLER, b"{}")
+        await harness.store.delete(znodes.CONTROLLER)
+        await harness.store.create(znodes.CONTROLLER, znodes.encode_controller(2, 0))
+        await harness.settle()
+        assert not harness.controller.active
+        await harness.store.set(path, without_id)
+        await harness.store.delete(znodes.CONTROLLER)
+        await harness.settle()
+        assert harness.controller.active
+        node = znodes.decode_topic(path, (await harness.store.get(path))[0])
+        assert node.topic_id == harness.metadata.topics["t"].topic_id == ids[0]
+        assert deleted == []
+        await harness.store.set(path, without_id)
+
+    async def second() -> None:  # only the disk remembers
+        assert harness.metadata.topics["t"].topic_id == ids[0]
+
+    run(harness, first)
+    harness.on_disk["t"] = ids[0]
+    run(harness, second)
+
+
 def test_a_broken_topic_node_harms_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

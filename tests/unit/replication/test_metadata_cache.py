@@ -9,6 +9,7 @@ from kavka.protocol.messages.k06_update_metadata import (
     UpdateMetadataRequest,
     UpdateMetadataTopicState,
 )
+from kavka.protocol.schema import ZERO_UUID
 from kavka.protocol.topics import TopicPartition
 from kavka.replication.metadata import MetadataCache
 
@@ -92,6 +93,22 @@ def test_a_topic_of_the_same_name_with_another_id_is_another_topic() -> None:
     cache.update(update(topic("t", TWO, {0: 1})))
     assert sorted(cache.topics["t"].partitions) == [0]
     assert (cache.topic_name(ONE), cache.topic_name(TWO)) == (None, "t")
+    assert len(told) == 2
+
+
+def test_an_id_that_an_old_controller_did_not_know_is_no_other_topics() -> None:
+    cache = MetadataCache("c")
+    told: list[TopicPartition] = []
+    cache.on_partitions_deleted(told.extend)
+    cache.update(update(topic("t", ZERO_UUID, {0: 1, 1: 1})))
+    assert (cache.topic_id("t"), cache.topic_name(ZERO_UUID)) == (ZERO_UUID, None)
+    cache.update(update(topic("t", ONE, {0: 1})))
+    cache.update(update(topic("t", ZERO_UUID, {0: 1})))
+    assert (cache.topic_id("t"), cache.topic_name(ONE)) == (ONE, "t")
+    assert sorted(cache.topics["t"].partitions) == [0, 1]
+    assert told == []
+    cache.update(update(topic("t", ZERO_UUID, {0: -2, 1: -2})))
+    assert (cache.topic_id("t"), cache.topic_name(ONE)) == (None, None)
     assert len(told) == 2
 
 

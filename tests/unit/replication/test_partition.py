@@ -14,6 +14,7 @@ from hypothesis.stateful import (
 )
 
 from kavka.protocol.errors import ErrorCode, KafkaError
+from kavka.protocol.schema import ZERO_UUID
 from kavka.replication.partition import FoundState, IsrChange, Partition
 from kavka.storage.clock import ManualClock
 from kavka.storage.epochs import LeaderEpochCache
@@ -32,6 +33,7 @@ class FakeLog:
             min_insync_replicas=min_isr,
             cleanup_policy=frozenset({"delete"}),
         )
+        self.topic_id = ZERO_UUID
         self.log_start_offset = 0
         self.log_end_offset = 0
         self.recovery_point = 0
