@@ -2,12 +2,15 @@
 
 import asyncio
 import itertools
+import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
+from kazoo.client import KazooClient
 
 from kavka.broker.cluster.zookeeper import settings as zookeeper_settings
 from kavka.config.broker import BrokerConfig
@@ -128,6 +131,52 @@ def test_an_event_comes_before_later_data(zookeeper: ZooKeeper) -> None:
             assert order == ["event", "write", "read"]
 
     in_store(reach(zookeeper), scenario)
+
+
+def test_an_event_never_overtakes_the_answer_that_set_its_watch(
+    zookeeper: ZooKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the loop's thread may rest right after it has sent a request, and find
+    both the answer and the event when it goes on."""
+    seen = threading.Event()
+    on_watch, call = KazooLink._on_watch, KazooClient._call
+
+    def noted(link: KazooLink, event: Any) -> None:
+        on_watch(link, event)
+        seen.set()
+
+    monkeypatch.setattr(KazooLink, "_on_watch", noted)
+    other = KazooClient(hosts=zookeeper.address)
+    other.start()
+
+    async def scenario(store: ZooKeeperStore) -> None:
+        await store.create("/parent")
+        changes: list[Callable[[str], object]] = [
+            lambda parent: other.create(f"{parent}/child"),
+            lambda parent: other.set(parent, b"1"),
+            lambda parent: other.set(parent, b"2"),
+        ]
+        for read, change in zip((store.children, store.get, store.exists), changes, strict=True):
+
+            def rest(client: KazooClient, request: Any, result: Any, change: Any = change) -> None:
+                call(client, request, result)
+                if client is not other:
+                    deadline = time.monotonic() + 30
+                    while not result.ready():
+                        assert time.monotonic() < deadline
+                        time.sleep(0.001)
+                    change(f"{store._chroot}/parent")
+                    assert seen.wait(30)
+
+            events: list[WatchEvent] = []
+            seen.clear()
+            with monkeypatch.context() as patch:
+                patch.setattr(KazooClient, "_call", rest)
+                await read("/parent", events.append)
+            await until(lambda events=events: bool(events))
+
+    in_store(reach(zookeeper, session_timeout=30.0), scenario)
+    other.stop()
 
 
 def test_many_are_read_together(
