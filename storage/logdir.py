@@ -35,7 +35,6 @@ class LogDirectory:
         "_fs",
         "_lock",
         "_logs",
-        "_on_disk",
         "_unwritten",
         "_writing",
         "_written",
@@ -67,7 +66,6 @@ class LogDirectory:
         self._written: dict[str, dict[TopicPartition, int]] = {}  # checkpoints as last handed out
         self._writing = Lock()
         self._unwritten: dict[str, Mapping[TopicPartition, int]] = {}  # that could not be written
-        self._on_disk: dict[str, Mapping[TopicPartition, int]] = {}  # as they surely are
 
     def __init__(self, fs: FileSystem, path: str, boot: bytes = b"") -> None:
         """Make the directory if need be, and lock it. ``boot`` tells this run of the machine from
@@ -179,12 +177,10 @@ class LogDirectory:
 
     def _read(self, name: str) -> dict[TopicPartition, int]:
         try:
-            found = checkpoints.read_offsets(self._fs, os.path.join(self.path, name))
+            return checkpoints.read_offsets(self._fs, os.path.join(self.path, name))
         except CorruptCheckpoint as error:
             log.warning("A checkpoint file is damaged and taken as empty: %s", error)
             return {}
-        self._on_disk[name] = {**found}
-        return found
 
     def _state(self, name: str) -> dict[TopicPartition, int]:
         logs = self._logs.items()
@@ -211,13 +207,23 @@ class LogDirectory:
         return changed
 
     def overtaken_checkpoints(self) -> list[str]:
-        """The checkpoint of recovery points, when it has one past the end of a log that lost its
-        end with the power, or was lost as a whole."""
-        for topic_partition, offset in self.recovery_points.items():
-            known = self._logs.get(topic_partition)
-            if offset > (0 if known is None else known.recovery_point):
-                return [RECOVERY_POINTS]
-        return []
+        """The checkpoint files that tell of a log that is not here, or a recovery point past the
+        end of one that lost its end with the power."""
+        logs = self._logs
+        found = {
+            RECOVERY_POINTS: self.recovery_points,
+            LOG_START_OFFSETS: self.log_start_offsets,
+            HIGH_WATERMARKS: self.high_watermarks,
+            CLEANER_OFFSETS: self.cleaner_offsets,
+        }
+        overtaken = {name for name, offsets in found.items() if offsets.keys() - logs.keys()}
+        if any(
+            offset > logs[each].recovery_point
+            for each, offset in self.recovery_points.items()
+            if each in logs
+        ):
+            overtaken.add(RECOVERY_POINTS)
+        return sorted(overtaken)
 
     def write_checkpoints(self, files: Mapping[str, Mapping[TopicPartition, int]]) -> None:
         """Replace checkpoint files, also those that could not be replaced the last time. *May
@@ -227,11 +233,6 @@ class LogDirectory:
             for name, offsets in [*self._unwritten.items()]:
                 checkpoints.write_offsets(self._fs, os.path.join(self.path, name), offsets)
                 del self._unwritten[name]
-                self._on_disk[name] = offsets
-
-    def remembers(self, topic_partition: TopicPartition) -> bool:
-        """Whether a checkpoint file has a word on a partition, as far as was waited for."""
-        return any(topic_partition in offsets for offsets in self._on_disk.values())
 
     def checkpoints_failed(self, names: Iterable[str]) -> None:
         """What counted as written may not be: write it next time."""

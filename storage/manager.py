@@ -48,6 +48,7 @@ log = logging.getLogger("kavka.storage.manager")
 
 _WISHES: Final = 10_000  # directories remembered for partitions that are not there yet
 SYNC_THREADS: Final = 4
+_CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_START_OFFSETS, HIGH_WATERMARKS, CLEANER_OFFSETS)
 # What a dying disk says, while a wrong setting says something else and is to be put right.
 _DISK_FAILED: Final = frozenset({errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO})
 CLOSE_THREADS: Final = 4  # for each directory; they wait for the disk
@@ -87,6 +88,7 @@ class LogManager:
         self.upkeep = Upkeep(self, config, self._clock)
         self.mover = Mover(self, config, self._fs, self._clock)
         self._preferred: dict[TopicPartition, str] = {}  # directories for partitions to come
+        self._leaving: dict[TopicPartition, object] = {}  # deleted, but for checkpoints on disk
         self.cleaner: Cleaner | None = None
         """Compacts; None when ``log.cleaner.enable`` is off."""
         if config.get_bool("log.cleaner.enable"):
@@ -189,7 +191,8 @@ class LogManager:
         for directory in self._directories:
             if directory.offline is None:
                 try:
-                    # A recovery point past a log's end would vouch for what is appended now.
+                    # A recovery point past a log's end would vouch for what is appended now, and
+                    # what is said of a log that is gone would be taken for the next one's.
                     changed = directory.changed_checkpoints(directory.overtaken_checkpoints())
                     await loop.run_in_executor(None, directory.write_checkpoints, changed)
                     await loop.run_in_executor(None, directory.clear_clean_mark)
@@ -227,8 +230,8 @@ class LogManager:
             rng=self._random,
             open_files=self._open_files,
             producer_expiration_ms=self._config.get_int("transactional.id.expiration.ms"),
-            log_start_offset=directory.log_start_offsets.get(topic_partition, 0),
-            recovery_point=directory.recovery_points.get(topic_partition, 0),
+            log_start_offset=0 if is_new else directory.log_start_offsets.get(topic_partition, 0),
+            recovery_point=0 if is_new else directory.recovery_points.get(topic_partition, 0),
             clean=is_new or directory.was_clean,
             topic_id=topic_id,
         )
@@ -380,7 +383,7 @@ class LogManager:
         except OSError as error:
             self._note_error(directory, error)
             raise storage_error(error, f"create {topic_partition} in {directory.path}") from error
-        if any(each.remembers(topic_partition) for each in usable):
+        if topic_partition in self._leaving:
             # A crash would take it for the one of that name which has just been deleted.
             loaded.log.must_sync(loaded.log.log_end_offset)
         self._adopt(directory, loaded.log)
@@ -423,9 +426,13 @@ class LogManager:
         ):
             known.pop(topic_partition, None)
         # A new partition of that name must not be taken for one flushed as far as this was.
-        self._checkpoint(
-            directory, (RECOVERY_POINTS, LOG_START_OFFSETS, HIGH_WATERMARKS, CLEANER_OFFSETS)
-        )
+        leaving = self._leaving[topic_partition] = object()
+
+        def left() -> None:
+            if self._leaving.get(topic_partition) is leaving:
+                del self._leaving[topic_partition]
+
+        self._checkpoint(directory, _CHECKPOINTS, left)
 
     # -- moving -----------------------------------------------------------------------------
 
@@ -510,9 +517,7 @@ class LogManager:
         self._adopt(target, moved)
         if cleaned_to is not None:
             target.cleaner_offsets[topic_partition] = cleaned_to
-        self._checkpoint(
-            target, (RECOVERY_POINTS, LOG_START_OFFSETS, HIGH_WATERMARKS, CLEANER_OFFSETS)
-        )
+        self._checkpoint(target, _CHECKPOINTS)
         try:
             self._fs.sync_dir(home.path)  # or there are two after a power loss, one of them old
         except OSError as error:
@@ -603,7 +608,14 @@ class LogManager:
         for directory in self._directories:
             self._checkpoint(directory, (name,))
 
-    def _checkpoint(self, directory: LogDirectory, names: tuple[str, ...]) -> None:
+    def _checkpoint(
+        self,
+        directory: LogDirectory,
+        names: tuple[str, ...],
+        written: Callable[[], None] | None = None,
+    ) -> None:
+        """Write checkpoint files in the disk thread; ``written`` is called when all that was asked
+        for so far is on disk."""
         if directory.offline is not None:
             return
         changed = directory.changed_checkpoints(names)
@@ -615,8 +627,11 @@ class LogManager:
                 directory.write_checkpoints(changed)
             except OSError as error:
                 loop.call_soon_threadsafe(self._not_written, directory, names, error)
+            else:
+                if written is not None:
+                    loop.call_soon_threadsafe(written)
 
-        if changed:
+        if changed or written is not None:
             self._disk.submit(run)
 
     def _settle(self, directory: LogDirectory) -> None:

@@ -44,7 +44,7 @@ def recovery_point(disks: Disks) -> int | None:
 
 
 def fill(manager: LogManager) -> None:
-    """Five records on disk, of which four are deleted; and all checkpoints say so."""
+    """Five records on disk, of which four are deleted; all checkpoints are to say so."""
     log = manager.get_or_create(A0, topic_config())
     for _ in range(5):
         append(log, "old")
@@ -53,7 +53,6 @@ def fill(manager: LogManager) -> None:
     log.increment_log_start_offset(4)
     manager.checkpoint(RECOVERY_POINTS)
     manager.checkpoint(LOG_START_OFFSETS)
-    manager._disk.wait()
 
 
 def test_nothing_is_written_to_a_cut_log_before_its_checkpoint_could_be(disks: Disks) -> None:
@@ -61,6 +60,7 @@ def test_nothing_is_written_to_a_cut_log_before_its_checkpoint_could_be(disks: D
 
     def truncate(manager: LogManager) -> None:
         fill(manager)
+        manager._disk.wait()
         log = manager.get_or_create(A0, topic_config())
         log.truncate_to(4)
         fs.full = True
@@ -73,19 +73,35 @@ def test_nothing_is_written_to_a_cut_log_before_its_checkpoint_could_be(disks: D
     live(disks, truncate)
 
 
-def test_a_new_partition_is_not_taken_for_the_one_before_it(disks: Disks) -> None:
+@pytest.mark.parametrize("told", ["on disk", "soon", "in the life before"])
+def test_a_new_partition_is_not_taken_for_the_one_before_it(disks: Disks, told: str) -> None:
+    """Whether checkpoint files tell of the old one, or will by what a thread is about to do."""
+
     def replace(manager: LogManager) -> None:
         fill(manager)
+        if told != "soon":
+            manager._disk.wait()
         manager.delete(A0)
+        if told == "in the life before":
+            return
         log = manager.get_or_create(A0, topic_config())
+        if told == "soon":  # by now, but what the deletion wants is not
+            manager._disk.jobs.pop(0)()
+            manager._disk.jobs.pop(0)()
         append(log, "new")
         log.flush()
 
-    def look(manager: LogManager) -> None:
+    def begin(manager: LogManager) -> None:
         log = manager.get_or_create(A0, topic_config())
-        assert read_values(log) == {0: "new"}
+        if told == "in the life before":
+            append(log, "new")
+            log.flush()
+
+    def look(manager: LogManager) -> None:
+        assert read_values(manager.get_or_create(A0, topic_config())) == {0: "new"}
 
     live(disks, replace)
+    live(disks, begin)
     live(disks, look)
 
 
