@@ -30,7 +30,7 @@ from tests.cluster.copier import (
     history,
     original,
 )
-from tests.cluster.kafka_cluster import Cluster, Member
+from tests.cluster.kafka_cluster import Cluster, Member, timed
 from tests.cluster.zookeeper import needs_zookeeper
 from tests.histories.check import check
 from tests.histories.history import Outcome, Send
@@ -53,7 +53,11 @@ class Feeder:
         self.sent: list[Send] = []
         self.speaker = streams.Speaker(cluster, rng)
         self._producer = Producer(
-            {"bootstrap.servers": cluster.bootstrap, "enable.idempotence": True}
+            {
+                "bootstrap.servers": cluster.bootstrap,
+                "enable.idempotence": True,
+                "reconnect.backoff.max.ms": 200,
+            }
         )
         self._enough = threading.Event()
         self._executor = ThreadPoolExecutor(1)
@@ -120,14 +124,18 @@ def test_copies_and_counts_are_exact_whoever_dies(cluster: Cluster, tmp_path: Pa
             cluster.controller,
             lambda: rng.choice([copier, words]),
         ]
-        for turn in range(KILLS + 1):
+
+        def goes_on() -> None:
             copies, counted = len(feeder.sent) + 1, said.total() + 1
-            wait_for("copies", lambda n=copies: copier.has_copied(n), 60)
-            wait_for("counts", lambda n=counted: counts.reached(n), 60)
-            if turn < KILLS:
-                victim = victims[turn % len(victims)]()
-                victim.kill()
-                victim.start()
+            wait_for("copies", lambda: copier.has_copied(copies), 60)
+            wait_for("counts", lambda: counts.reached(counted), 60)
+
+        for turn in range(KILLS):
+            print(f"kill {turn}: all went on after {timed(goes_on):.1f} s")
+            victim = victims[turn % len(victims)]()
+            victim.kill()
+            victim.start()
+        goes_on()
         feeder.stop()
         wait_for("all copies", lambda: copier.has_copied(len(feeder.sent)), 60)
         wait_for("all counts", lambda: counts.reached(said.total()), 60)
