@@ -29,10 +29,12 @@ class Peer:
 
     principal = "User:ANONYMOUS"
     client_host = "/127.0.0.1"
+    takes_lanes = False
 
     def __init__(self, link: "Link") -> None:
         self.link = link
         self.closed = False
+        self.polled: Any = None
         self.parked: list[list[Any]] = []  # in order: pending, answer
         self.on_close: list[Callable[[], None]] = []
 
@@ -45,6 +47,7 @@ class Peer:
     def hear_of_end(self) -> None:
         if not self.closed:
             self.closed = True
+            self.polled = None
             for callback in self.on_close:
                 callback()
 
