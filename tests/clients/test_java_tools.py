@@ -2,14 +2,17 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
-from tests.broker_process import BrokerProcess, running_broker
+from tests.broker_process import BrokerProcess, running_broker, wait_for
 from tests.clients.messages import sample
 from tests.clients.test_confluent import create, produce
 from tests.java import lines, run_tool
+from tests.java.tools import Tools, rows, tools
 
 pytestmark = pytest.mark.java
 
@@ -70,39 +73,113 @@ def test_console_producer_and_consumer_with_keys_and_headers(
     assert "Processed a total of 2 messages" in got.stderr + got.stdout
 
 
-def test_consumer_groups_tool(broker: BrokerProcess, topic: str) -> None:
-    create(broker, topic)
+@pytest.fixture(scope="module")
+def jvm() -> Iterator[Tools]:
+    with tools() as running:
+        yield running
+
+
+class Groups:
+    """The consumer groups tool for one group."""
+
+    def __init__(self, jvm: Tools, broker: BrokerProcess, group: str) -> None:
+        self.group = group
+        self._jvm = jvm
+        self._broker = broker
+
+    def __call__(self, *arguments: str) -> tuple[str, str]:
+        """What it printed, and what it complained of."""
+        done = self._jvm.run(GROUPS, *server(self._broker), *arguments)
+        return done.stdout, done.stderr
+
+    def describe(self, *what: str) -> list[dict[str, str]]:
+        return [*rows(self("--describe", "--group", self.group, *what)[0])]
+
+    def offsets(self) -> dict[str, tuple[str, str]]:
+        """Offset and lag of each partition that has one."""
+        return {
+            f"{row['TOPIC']}:{row['PARTITION']}": (row["CURRENT-OFFSET"], row["LAG"])
+            for row in self.describe()
+        }
+
+    def reset(self, *how: str) -> dict[str, str]:
+        shown, _ = self("--group", self.group, "--reset-offsets", *how, "--execute")
+        return {f"{row['TOPIC']}:{row['PARTITION']}": row["NEW-OFFSET"] for row in rows(shown)}
+
+
+def test_consumer_groups_tool_on_a_group_at_work(
+    broker: BrokerProcess, topic: str, jvm: Tools
+) -> None:
+    create(broker, topic, partitions=2)
+    groups = Groups(jvm, broker, f"{topic}-group")
+    consumer = Consumer(
+        {"bootstrap.servers": broker.bootstrap, "group.id": groups.group, "client.id": "one"}
+    )
+    consumer.subscribe([topic])
+    wait_for("an assignment", lambda: consumer.poll(0.1) is None and consumer.assignment())
+    assert re.search(rf"{groups.group}\s+Stable", groups("--list", "--state")[0])
+    assert re.search(rf"{groups.group}\s+Classic", groups("--list", "--type")[0])
+    state, _ = groups("--describe", "--group", groups.group, "--state")
+    assert re.search(rf"{groups.group}\s.*\srange\s+Stable\s+1", state)
+    (member,) = groups.describe("--members", "--verbose")
+    assert member["CLIENT-ID"] == "one" and member["#PARTITIONS"] == "2"
+    assert f"{topic}:0,1" in member.values()
+    place = ("--group", groups.group, "--topic", topic)
+    refused = groups(*place, "--reset-offsets", "--to-earliest", "--execute")
+    assert "can only be reset if the group" in "".join(refused)
+    consumer.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)
+    assert "actively subscribed to it" in "".join(groups(*place, "--delete-offsets"))
+    refused = groups("--delete", "--group", groups.group)
+    assert "The group is not empty." in "".join(refused)
+    consumer.close()
+
+
+def test_consumer_groups_tool_on_a_group_at_rest(
+    broker: BrokerProcess, topic: str, jvm: Tools, tmp_path: Path
+) -> None:
+    create(broker, topic, **{"retention.ms": "-1"})
     produce(broker, topic, sample(10))
-    group = f"{topic}-group"
-    run_tool(
-        *(NEW, CONSOLE_CONSUMER, *server(broker), "--topic", topic, "--from-beginning"),
-        *("--group", group, "--max-messages", "10"),
+    groups = Groups(jvm, broker, f"{topic}-group")
+    place = f"{topic}:0"
+    jvm.run(
+        *(CONSOLE_CONSUMER, *server(broker), "--topic", topic, "--from-beginning"),
+        *("--group", groups.group, "--max-messages", "10"),
     )
-    assert group in lines(run_tool(NEW, GROUPS, *server(broker), "--list").stdout)
-    described = run_tool(NEW, GROUPS, *server(broker), "--describe", "--group", group)
-    assert f"Consumer group '{group}' has no active members." in described.stderr
-    header, row = map(str.split, lines(described.stdout))
-    assert "CURRENT-OFFSET" in header and "LAG" in header
-    assert dict(zip(header, row, strict=False))["CURRENT-OFFSET"] == "10"
-    assert dict(zip(header, row, strict=False))["LAG"] == "0"
-    state = run_tool(NEW, GROUPS, *server(broker), "--describe", "--group", group, "--state")
-    assert "Empty" in state.stdout
-    run_tool(
-        *(NEW, GROUPS, *server(broker), "--group", group, "--topic", topic),
-        *("--reset-offsets", "--to-offset", "4", "--execute"),
+    _, said = groups("--describe", "--group", groups.group)
+    assert f"Consumer group '{groups.group}' has no active members." in said
+    assert groups.offsets() == {place: ("10", "0")}
+    assert "Empty" in groups("--describe", "--group", groups.group, "--state")[0]
+    one, every = ("--topic", topic), ("--all-topics",)
+    assert groups.reset(*one, "--to-offset", "4") == {place: "4"}
+    assert groups.offsets() == {place: ("4", "6")}
+    file = tmp_path / "offsets.csv"
+    file.write_text(f"{topic},0,7\n")
+    for expected, how in {
+        "0": (*every, "--to-earliest"),
+        "3": (*one, "--shift-by", "3"),
+        "2": (*one, "--shift-by", "-1"),
+        "5": (*one, "--to-datetime", "2020-09-13T12:26:40.005"),
+        "10": (*every, "--to-latest"),
+        "7": ("--from-file", str(file)),
+    }.items():
+        assert groups.reset(*how) == {place: expected}, how
+        assert groups.offsets()[place][0] == expected
+    assert groups.reset(*every, "--to-current") == {place: "7"}
+    assert groups.reset(*one, "--by-duration", "P1D") == {place: "10"}  # all are older
+    exported, _ = groups(
+        *("--group", groups.group, "--reset-offsets", *every, "--to-current"),
+        *("--dry-run", "--export"),
     )
-    described = run_tool(NEW, GROUPS, *server(broker), "--describe", "--group", group)
-    assert re.search(rf"{topic}\s+0\s+4\s+10\s+6", described.stdout)
-    deleted_offsets = run_tool(
-        NEW, GROUPS, *server(broker), "--group", group, "--topic", topic, "--delete-offsets"
-    )
-    assert "Successful" in deleted_offsets.stdout
-    run_tool(
-        *(NEW, GROUPS, *server(broker), "--group", group, "--topic", topic),
-        *("--reset-offsets", "--to-earliest", "--execute"),
-    )
-    deleted = run_tool(NEW, GROUPS, *server(broker), "--delete", "--group", group)
-    assert f"Deletion of requested consumer groups ('{group}') was successful." in deleted.stdout
+    assert exported.strip().replace('"', "") == f"{topic},0,10"
+    deleted, _ = groups("--group", groups.group, *one, "--delete-offsets")
+    assert "Successful" in deleted
+    # A group without members and offsets is none, until somebody commits again.
+    assert "does not exist" in "".join(groups("--describe", "--group", groups.group))
+    groups.reset(*one, "--to-earliest")
+    named = ("--delete", "--group", groups.group)
+    gone = f"Deletion of requested consumer groups ('{groups.group}') was successful."
+    assert gone in groups(*named)[0]
+    assert "The group id does not exist." in "".join(groups(*named))
 
 
 def test_configs_tool(broker: BrokerProcess, topic: str) -> None:

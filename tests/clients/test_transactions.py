@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ from confluent_kafka import (
 from tests.broker_process import BrokerProcess, running_broker, wait_for
 from tests.clients.test_confluent import create
 from tests.java import lines, run_tool
+from tests.java.tools import tools
 
 TIMEOUT = 30.0
 LASTING = {
@@ -492,7 +494,11 @@ def transactions_tool(broker: BrokerProcess, *arguments: str) -> list[dict[str, 
     shown = run_tool(
         NEW, f"{TOOLS}.TransactionsCommand", "--bootstrap-server", broker.bootstrap, *arguments
     )
-    head, *rows = [re.split(r"\s*\t\s*|\s{2,}", line.strip()) for line in lines(shown.stdout)]
+    return columns(shown.stdout)
+
+
+def columns(shown: str) -> list[dict[str, str]]:
+    head, *rows = [re.split(r"\s*\t\s*|\s{2,}", line.strip()) for line in lines(shown)]
     return [dict(zip(head, row, strict=False)) for row in rows]
 
 
@@ -522,6 +528,38 @@ def test_transactions_tool(broker: BrokerProcess, topic: str) -> None:
     (writer,) = transactions_tool(broker, "describe-producers", *place)
     assert writer["CurrentTransactionStartOffset"] == "None"
     assert_nothing_hangs(broker, [TopicPartition(topic, 0)])
+
+
+@pytest.mark.java
+def test_a_hanging_transaction_is_found_and_ended(tmp_path: Path) -> None:
+    """One that no coordinator knows: here because the coordinator's log has been lost."""
+    broker = BrokerProcess(tmp_path / "data").start()
+    create(broker, "t")
+    producer = transactional(broker, "the-id")
+    producer.begin_transaction()
+    producer.produce("t", "hanging", partition=0)
+    producer.flush(TIMEOUT)
+    broker.kill()
+    for log in broker.data_dir.glob("__transaction_state-*"):
+        shutil.rmtree(log)
+    broker.start()
+    with tools() as jvm:
+
+        def tool(*arguments: str) -> list[dict[str, str]]:
+            done = jvm.run(
+                f"{TOOLS}.TransactionsCommand", "--bootstrap-server", broker.bootstrap, *arguments
+            )
+            assert done.returncode == 0, done
+            return columns(done.stdout)
+
+        find = ("find-hanging", "--broker-id", "1", "--max-transaction-timeout", "0")
+        (hanging,) = tool(*find)
+        assert hanging["Topic"] == "t" and hanging["StartOffset"] == "0"
+        abort = ("abort", "--topic", "t", "--partition", "0", "--start-offset", "0")
+        jvm.run(f"{TOOLS}.TransactionsCommand", "--bootstrap-server", broker.bootstrap, *abort)
+        assert tool(*find) == []
+    assert_nothing_hangs(broker, [TopicPartition("t", 0)])
+    assert broker.stop() == 0
 
 
 @pytest.mark.java
