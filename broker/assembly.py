@@ -13,6 +13,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+from kavka.broker.audit import audit_automatic_deletion
 from kavka.broker.configs import Configs
 from kavka.broker.context import Broker
 from kavka.broker.control import ConfiguredChannel, FencedChannel, OwnChannel
@@ -202,6 +203,7 @@ class Assembly:
         broker.capacity = broker.replicas.capacity = CapacityGuard(
             config, log_manager, self.fs, clock
         )
+        broker.capacity.on_deleted = audit_automatic_deletion
         self._teardown.push_async_callback(broker.capacity.stop)
         await broker.capacity.start()
         self._follow_topic_settings(config_store, topic_config)

@@ -28,10 +28,12 @@ from kavka.protocol.errors import ErrorCode
 from kavka.storage.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from kavka.broker.connection import Connection
     from kavka.broker.request import Request
+    from kavka.protocol.topics import TopicPartition
+    from kavka.storage.log_state import SegmentDeletion
 
 log = logging.getLogger("kavka.audit")
 
@@ -59,6 +61,9 @@ class Source(NamedTuple):
     host: str
     listener: str
     client_id: str
+
+
+_ITSELF: Final = Source("(broker)", "(broker)", "(none)", "")
 
 
 class _Kind(NamedTuple):
@@ -191,6 +196,18 @@ def audit_refused(host: str, listener: str, rule: str) -> None:
     """Note that an address was not let in, by which rule."""
     source = Source(ANONYMOUS, host, listener, "")
     _audit_log.write(source, "Connect", "denied", f"rule={shown(rule)}")
+
+
+def audit_automatic_deletion(
+    partition: "TopicPartition", deletions: "Sequence[SegmentDeletion]"
+) -> None:
+    """Note that ``capacity.policy=time_base`` has deleted records before their time."""
+    first, last = deletions[0].base_offset, deletions[-1].next_offset - 1
+    facts = (
+        f"resource={shown(f'Topic:{partition.topic}')} partition={partition.partition} "
+        f"first_offset={first} last_offset={last} bytes={sum(one.size for one in deletions)}"
+    )
+    _audit_log.write(_ITSELF, "AutomaticDeletion", _DONE, facts)
 
 
 def audit_each(request: "Request", action: str, results: "Iterable[tuple[str, int]]") -> None:

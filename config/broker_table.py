@@ -248,6 +248,9 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "Shortest session time-out a member may ask for."),
     ("group.max.session.timeout.ms", INT, 1800000, None, MEDIUM, FIXED,
      "Longest session time-out a member may ask for."),
+    ("group.max.count", INT, INT_MAX, AT_LEAST_1, LOW, FIXED,
+     "Most groups that this broker coordinates, those that are only offsets included; who would "
+     "make another one is refused with POLICY_VIOLATION."),
     ("group.max.size", INT, INT_MAX, AT_LEAST_1, MEDIUM, FIXED,
      "Most members of a group."),
     ("group.consumer.session.timeout.ms", INT, 45000, AT_LEAST_1, MEDIUM, FIXED,

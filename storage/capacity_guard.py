@@ -10,12 +10,12 @@ producer cannot run past the threshold between two measurements.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from kavka.config.broker import BrokerConfig
 from kavka.protocol.errors import ErrorCode, KafkaError
-from kavka.protocol.topics import INTERNAL_TOPICS
+from kavka.protocol.topics import INTERNAL_TOPICS, TopicPartition
 from kavka.storage.capacity import (
     Capacity,
     CapacityRules,
@@ -66,6 +66,7 @@ class CapacityGuard(Capacity):
         "_wake",
         "deleted_bytes",
         "deleted_segments",
+        "on_deleted",
         "refusals",
     )
 
@@ -94,6 +95,8 @@ class CapacityGuard(Capacity):
         """Segments that time_base has deleted."""
         self.deleted_bytes = 0
         """Bytes of records in them."""
+        self.on_deleted: Callable[[TopicPartition, Sequence[SegmentDeletion]], None] | None = None
+        """Told of what time_base deletes, one partition at a time."""
 
     def _read_rules(self) -> CapacityRules:
         config = self._config
@@ -362,6 +365,8 @@ class CapacityGuard(Capacity):
             )
             self.deleted_segments += 1
             self.deleted_bytes += deletion.size
+        if gone and self.on_deleted is not None:
+            self.on_deleted(each.topic_partition, gone)
         return gone
 
     def _remove(self, deletions: list[SegmentDeletion]) -> None:

@@ -250,10 +250,24 @@ class GroupCoordinator:
         group = self.find(group_id)
         return group if isinstance(group, Group) else None
 
+    def require_room(self, group_id: str) -> None:
+        """Raise POLICY_VIOLATION when ``group_id``, which is new, would be a group too many."""
+        if sum(len(owned.groups) for owned in self._owned) >= self.settings.max_count:
+            log.warning(
+                "A group is refused, there are as many as group.max.count=%d allows group=%.128s",
+                *(self.settings.max_count, group_id),
+            )
+            raise KafkaError(
+                ErrorCode.POLICY_VIOLATION,
+                f"There are as many groups as group.max.count={self.settings.max_count} allows",
+            )
+
     def find_or_create(self, group_id: str) -> AnyGroup:
+        """The group, new if it is not known. Raises as :meth:`require_room`."""
         owned = self.owner_of(group_id)
         group = owned.groups.get(group_id)
         if group is None:
+            self.require_room(group_id)
             group = owned.groups[group_id] = self._new_group(group_id)
         return group
 
@@ -326,8 +340,11 @@ class GroupCoordinator:
     def _make_classic(self, group_id: str, before: ConsumerGroup | None) -> Group:
         """A new group; one of the consumer protocol that has no members gives its place up.
 
-        Raises KafkaError: INCONSISTENT_GROUP_PROTOCOL, or why its end could not be written.
+        Raises KafkaError: INCONSISTENT_GROUP_PROTOCOL, or why its end could not be written; and
+        as :meth:`require_room`.
         """
+        if before is None:
+            self.require_room(group_id)
         group = self._new_group(group_id)
         if before is not None:
             if before.data.members:

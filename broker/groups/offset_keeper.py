@@ -119,7 +119,10 @@ class OffsetKeeper:
             if commit.generation >= 0 and not in_transaction:
                 # The group relied on the coordinator, which has forgotten it since.
                 return ErrorCode.ILLEGAL_GENERATION, None
-            group = self._coordinator.find_or_create(commit.group_id)
+            try:
+                group = self._coordinator.find_or_create(commit.group_id)
+            except KafkaError as refused:
+                return refused.code, None
         who = commit.member_id, commit.instance_id, commit.generation
         if in_transaction:
             error = group.may_commit_in_transaction(*who)

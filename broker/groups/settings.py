@@ -13,6 +13,7 @@ class GroupSettings(NamedTuple):
     max_session_timeout_ms: int = 1_800_000
     initial_rebalance_delay_ms: int = 3_000
     max_size: int = 2**31 - 1
+    max_count: int = 2**31 - 1
     max_offset_metadata_size: int = 4_096
     commit_required_acks: int = -1
     commit_timeout_ms: int = 5_000
@@ -27,6 +28,7 @@ class GroupSettings(NamedTuple):
             min_session_timeout_ms=config.get_int("group.min.session.timeout.ms"),
             max_session_timeout_ms=config.get_int("group.max.session.timeout.ms"),
             initial_rebalance_delay_ms=config.get_int("group.initial.rebalance.delay.ms"),
+            max_count=config.get_int("group.max.count"),
             max_size=config.get_int("group.max.size"),
             max_offset_metadata_size=config.get_int("offset.metadata.max.bytes"),
             commit_required_acks=config.get_int("offsets.commit.required.acks"),

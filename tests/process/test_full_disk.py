@@ -220,6 +220,7 @@ def test_the_oldest_records_make_room(disk: SmallDisk) -> None:
     assert numbers == list(range(numbers[0], 15_000)), "the newest are all there"
     assert len(numbers) * 10_010 > 0.5 * SIZE
     assert "Records deleted by capacity.policy=time_base topic=old partition=0" in broker.log()
+    assert "AutomaticDeletion done resource=Topic:old partition=0 first_offset=0" in broker.log()
     assert is_alive(broker)
     assert broker.stop() == 0
 

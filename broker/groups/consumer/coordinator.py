@@ -120,6 +120,8 @@ class ConsumerGroups:
                 ErrorCode.UNKNOWN_MEMBER_ID if group is None else ErrorCode.GROUP_ID_NOT_FOUND,
                 f"Consumer group {group_id} not found.",
             )
+        if group is None:
+            self._coordinator.require_room(group_id)
         made = ConsumerGroup(group_id, self.settings, self._coordinator.now())
         extra: list[KeyValue] = []
         if group is not None:

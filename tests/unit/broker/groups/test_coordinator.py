@@ -9,6 +9,7 @@ from kavka.broker.coordination.ownership import partition_for, string_hash
 from kavka.broker.groups import records
 from kavka.broker.groups.core import GroupState
 from kavka.broker.groups.messages import Leave
+from kavka.broker.groups.settings import GroupSettings
 from kavka.protocol.errors import ErrorCode
 from tests.unit.broker.groups.harness import AT_ONCE, T0, Harness, MemoryLog
 
@@ -33,6 +34,18 @@ def test_a_name_belongs_to_the_partition_java_says(key: str, value: int, partiti
 def test_hash_counts_utf16_units() -> None:
     # One code point, two units: 31 * 0xD83D + 0xDE00.
     assert string_hash("\N{GRINNING FACE}") == 31 * 0xD83D + 0xDE00
+
+
+# -- group.max.count --------------------------------------------------------------------------
+
+
+def test_there_may_be_only_so_many_groups(caplog: pytest.LogCaptureFixture) -> None:
+    harness = Harness(GroupSettings(initial_rebalance_delay_ms=0, max_count=1))
+    harness.join("one")
+    assert harness.join("two").joined.error is ErrorCode.POLICY_VIOLATION
+    assert harness.commit(1, group="two") is ErrorCode.POLICY_VIOLATION
+    assert "group.max.count=1 allows group=two" in caplog.text
+    assert harness.commit(1, group="one") is ErrorCode.UNKNOWN_MEMBER_ID  # one lives on
 
 
 # -- whose group ------------------------------------------------------------------------------

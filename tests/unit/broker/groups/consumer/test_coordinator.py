@@ -10,8 +10,9 @@ from kavka.broker.groups.consumer.group import Beat, ConsumerGroup, Reply
 from kavka.broker.groups.consumer.member import JOINING, LEFT, NOTHING, Slot
 from kavka.broker.groups.coordinator import GroupCoordinator
 from kavka.broker.groups.core import GroupState
+from kavka.broker.groups.settings import GroupSettings
 from kavka.protocol.errors import ErrorCode
-from tests.unit.broker.groups.harness import T0, Harness, MemoryLog
+from tests.unit.broker.groups.harness import AT_ONCE, T0, Harness, MemoryLog
 
 TOPIC_ID = b"t" * 16
 EVERYTHING = frozenset(Slot(TOPIC_ID, partition) for partition in range(4))
@@ -32,8 +33,8 @@ class OneTopic:
 class ConsumerHarness(Harness):
     """A coordinator that knows a topic."""
 
-    def __init__(self, log: MemoryLog | None = None) -> None:
-        super().__init__(log=log)
+    def __init__(self, log: MemoryLog | None = None, settings: GroupSettings = AT_ONCE) -> None:
+        super().__init__(settings, log=log)
         self.groups = GroupCoordinator(
             self.settings,
             self.log,
@@ -86,6 +87,16 @@ def test_answers_wait_for_replication() -> None:
     harness.groups.consumers.heartbeat("h", beat, outcomes.append)
     harness.log.replicate(ErrorCode.NOT_LEADER_OR_FOLLOWER)
     assert outcomes[1] == Outcome(ErrorCode.NOT_COORDINATOR)
+
+
+def test_there_may_be_only_so_many_groups() -> None:
+    harness = ConsumerHarness(settings=GroupSettings(max_count=1))
+    harness.join_consumer()
+    beat = Beat("a", JOINING, rebalance_timeout_ms=1, topics=frozenset("t"), owned=NOTHING)
+    outcome = harness.beat(beat, "another")
+    assert outcome is not None
+    assert outcome.error is ErrorCode.POLICY_VIOLATION
+    assert harness.join_consumer("b").member_id == "b"
 
 
 def test_what_cannot_be_written_does_not_count() -> None:
