@@ -395,9 +395,9 @@ def test_a_broker_talks_to_zookeeper_by_tls(tmp_path: Path) -> None:
         "zookeeper.ssl.client.enable": "true",
         "zookeeper.ssl.truststore.location": store["ssl.truststore.location"],
         "zookeeper.ssl.truststore.password": store["ssl.truststore.password"],
-        "zookeeper.connection.timeout.ms": "3000",
     }
     mutual = {
+        "zookeeper.connection.timeout.ms": "30000",  # its first handshake takes a JVM seconds
         "zookeeper.ssl.keystore.location": store["ssl.keystore.location"],
         "zookeeper.ssl.keystore.password": store["ssl.keystore.password"],
     }
@@ -409,7 +409,8 @@ def test_a_broker_talks_to_zookeeper_by_tls(tmp_path: Path) -> None:
     try:
         in_store(zookeeper_settings(BrokerConfig({**tls, **mutual})), scenario)
         with pytest.raises(StoreUnavailable):  # it asks for a certificate
-            in_store(zookeeper_settings(BrokerConfig(tls)), scenario)
+            impatient = {**tls, "zookeeper.connection.timeout.ms": "1000"}
+            in_store(zookeeper_settings(BrokerConfig(impatient)), scenario)
     finally:
         server.stop()
 
