@@ -248,9 +248,6 @@ _ROWS: Final[tuple[_Row, ...]] = (
      "Shortest session time-out a member may ask for."),
     ("group.max.session.timeout.ms", INT, 1800000, None, MEDIUM, FIXED,
      "Longest session time-out a member may ask for."),
-    ("group.max.count", INT, INT_MAX, AT_LEAST_1, LOW, FIXED,
-     "Most groups that this broker coordinates, those that are only offsets included; who would "
-     "make another one is refused with POLICY_VIOLATION."),
     ("group.max.size", INT, INT_MAX, AT_LEAST_1, MEDIUM, FIXED,
      "Most members of a group."),
     ("group.consumer.session.timeout.ms", INT, 45000, AT_LEAST_1, MEDIUM, FIXED,
@@ -476,6 +473,9 @@ _OWN_ROWS: Final[tuple[_Row, ...]] = (
      "separated by semicolons; a set may contain others as @name."),
     ("log.level", STRING, "INFO", LOG_LEVELS, MEDIUM, FIXED,
      "Least severity of what is logged."),
+    ("group.max.count", INT, INT_MAX, AT_LEAST_1, LOW, FIXED,
+     "Most groups that this broker coordinates, those that are only offsets included; who would "
+     "make another one is refused with POLICY_VIOLATION."),
     ("capacity.threshold.percent", INT, 95, Range(1, 100), HIGH, CLUSTER,
      "How full the volume of a log directory, or the budget, may get before capacity.policy "
      "acts; 100 leaves volumes unwatched."),

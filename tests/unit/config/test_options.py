@@ -74,6 +74,7 @@ LATER_OR_OWN = {
     "group.consumer.heartbeat.interval.ms",
     "group.consumer.max.size",
     "group.consumer.session.timeout.ms",
+    "group.max.count",
     "instance.bandwidth.bytes",
     "instance.flavour",
     "max.connection.creation.rate",
