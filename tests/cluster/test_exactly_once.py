@@ -43,8 +43,6 @@ class KillerOfLeaders:
         victim = victims[turn % len(victims)]()
         victim.kill()
         victim.start()
-        for topic in ("input", "output", "__transaction_state", "__consumer_offsets"):
-            cluster.wait_for_isr(topic, 3, 60)
 
     def wait(self) -> int:
         for strike in self._strikes:
