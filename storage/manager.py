@@ -383,10 +383,12 @@ class LogManager:
         except OSError as error:
             self._note_error(directory, error)
             raise storage_error(error, f"create {topic_partition} in {directory.path}") from error
-        if topic_partition in self._leaving:
-            # A crash would take it for the one of that name which has just been deleted.
-            loaded.log.must_sync(loaded.log.log_end_offset)
         self._adopt(directory, loaded.log)
+        if topic_partition in self._leaving:
+            # A crash would take it for the one of that name which has just been deleted. A thread
+            # waits for what takes care of that, so that perhaps no append has to.
+            loaded.log.must_sync(loaded.log.log_end_offset)
+            self.flusher.request(loaded.log)
         return loaded.log
 
     def delete(self, topic_partition: TopicPartition) -> bool:
