@@ -191,6 +191,10 @@ def test_one_cluster_with_kafka_itself(mixed: Mixed) -> None:
     wait_for("what is committed", all_of_it)
     assert seen == [b"kept"] * committed
     reader.close()
+    admin = ours.admin()
+    begin = [TopicPartition("transactions", index, 1) for index in range(3)]
+    for deleted in admin.delete_records(begin, operation_timeout=20).values():  # by all replicas
+        assert deleted.result(30).low_watermark == 1
 
     # Apache's controller: it elects, moves leadership back, and adds a partition.
     mixed.make_apaches_controller()
@@ -200,7 +204,7 @@ def test_one_cluster_with_kafka_itself(mixed: Mixed) -> None:
     ours.wait_for_isr(TOPIC, 3)
     mixed.elect()
     writer.progress()
-    admin = ours.admin()
+    admin = ours.admin()  # who knows the controller of now
     admin.create_partitions([NewPartitions(TOPIC, 4)], operation_timeout=20)[TOPIC].result(30)
 
     # Ours again, as Apache's broker is killed: it knows the topics, and the offsets of groups.
