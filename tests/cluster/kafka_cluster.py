@@ -1,5 +1,6 @@
 """Brokers of one cluster in processes of their own, over a real ZooKeeper."""
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
+from kazoo.client import KazooClient
 
 from kavka.protocol.messages.k10_find_coordinator import (
     FindCoordinatorRequest,
@@ -196,13 +198,26 @@ class Cluster:
         return set(self.metadata(member).topics[topic].partitions[partition].isrs)
 
     def wait_for_isr(self, topic: str, size: int, timeout: float = 30.0) -> None:
-        """Until all partitions of a topic have so many replicas in sync."""
+        """Until all partitions of a topic have so many replicas in sync.
+
+        Asks ZooKeeper, where leaders write it: brokers are told some seconds later only, when the
+        changes have come to rest.
+        """
+        store = KazooClient(self.connect)
+        store.start()
 
         def in_sync() -> bool:
-            partitions = self.metadata().topics[topic].partitions.values()
-            return all(len(partition.isrs) == size for partition in partitions)
+            partitions = f"/brokers/topics/{topic}/partitions"
+            return all(
+                len(json.loads(store.get(f"{partitions}/{index}/state")[0])["isr"]) == size
+                for index in store.get_children(partitions)
+            )
 
-        wait_for(f"{size} in-sync replicas of {topic}", in_sync, timeout)
+        try:
+            wait_for(f"{size} in-sync replicas of {topic}", in_sync, timeout)
+        finally:
+            store.stop()
+            store.close()
 
 
 @contextmanager
