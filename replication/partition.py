@@ -85,6 +85,7 @@ class Partition:
         "index",
         "leader_epoch",
         "leader_id",
+        "led_since",
         "log",
         "node_id",
         "partition_epoch",
@@ -112,6 +113,8 @@ class Partition:
         self.log = log
         self.leader_id = NO_LEADER
         self.leader_epoch = NO_EPOCH
+        self.led_since = NO_EPOCH
+        """The first of the epochs in which this broker has led without a pause."""
         self.epoch_start_offset = 0  # where the log ended when this broker began to lead
         self.controller_epoch = -1
         self.partition_epoch = -1  # version of the state node that the ISR came from
@@ -171,6 +174,8 @@ class Partition:
         """Take over: records appended from now on carry ``leader_epoch`` (KIP-101)."""
         is_new = not self.is_leader
         log = self.log
+        if is_new:
+            self.led_since = leader_epoch
         self.leader_id = self.node_id
         self.leader_epoch = leader_epoch
         self.epoch_start_offset = log.log_end_offset

@@ -202,7 +202,7 @@ class ReplicaManager:
         leadership goes meanwhile, NOT_ENOUGH_REPLICAS_AFTER_APPEND when the ISR shrank.
         """
         partition = self.partition(topic, index)
-        waiter = _Replicated(partition, partition.leader_epoch, end_offset, callback)
+        waiter = _Replicated(partition, end_offset, callback)
         if not waiter.try_complete(partition):
             self.waiting.park(waiter, (partition,), timeout_ms / 1000)
 
@@ -449,27 +449,27 @@ class ReplicaManager:
 
 
 class _Replicated(Waiter):
-    """A coordinator's append on its way to the high watermark."""
+    """A coordinator's append on its way to the high watermark.
 
-    __slots__ = ("_callback", "_end_offset", "_leader_epoch", "_partition")
+    A further epoch of the same leader, as any change of the replicas in sync brings one, leaves
+    its log alone; a leader that was none in between may have lost the records.
+    """
+
+    __slots__ = ("_callback", "_end_offset", "_led_since", "_partition")
 
     def __init__(
-        self,
-        partition: Partition,
-        leader_epoch: int,
-        end_offset: int,
-        callback: Callable[[ErrorCode], None],
+        self, partition: Partition, end_offset: int, callback: Callable[[ErrorCode], None]
     ) -> None:
         super().__init__()
-        assert leader_epoch != NO_EPOCH
+        assert partition.led_since != NO_EPOCH
         self._partition = partition
-        self._leader_epoch = leader_epoch
+        self._led_since = partition.led_since
         self._end_offset = end_offset
         self._callback = callback
 
     def try_complete(self, key: Hashable) -> bool:
         partition = self._partition
-        if not partition.is_leader or partition.leader_epoch != self._leader_epoch:
+        if not partition.is_leader or partition.led_since != self._led_since:
             self._callback(ErrorCode.NOT_LEADER_OR_FOLLOWER)
             return True
         if not partition.acknowledged(ACKS_ALL, self._end_offset):
