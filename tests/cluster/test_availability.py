@@ -135,7 +135,7 @@ def test_a_preferred_leader_that_is_away_is_not_elected(cluster: Cluster) -> Non
     cluster[2].start()
     cluster.wait_for_isr("t", 3)
     assert elect() == 0
-    assert cluster.leader("t").broker_id == 2
+    wait_for("all to hear of it", lambda: cluster.leader("t").broker_id == 2)
 
 
 @pytest.mark.parametrize("racks", [("a", "b", "c"), ("a", "a", "b")])

@@ -149,7 +149,7 @@ def test_replicas_move_to_other_brokers_and_directories_while_they_are_written(
         )
 
     wait_for("the move to end", done, 90)
-    assert replicas(cluster, TOPIC) == wanted
+    wait_for("all to hear of it", lambda: replicas(cluster, TOPIC) == wanted)
     cluster.wait_for_isr(TOPIC, 3)
     for index in range(3):
         wait_for("an old replica to go", lambda index=index: not described(cluster[1], index))
@@ -196,7 +196,7 @@ def test_replicas_move_to_other_brokers_and_directories_while_they_are_written(
     assert is_settled(leader, index, here)
     cancelled = reassign(cluster, *back, "--cancel")
     assert "Successfully cancelled partition reassignment for: t-0" in cancelled
-    assert replicas(cluster, TOPIC)[0] == [2, 3, 4]
+    wait_for("all to hear of it", lambda: replicas(cluster, TOPIC)[0] == [2, 3, 4])
     wait_for("the replica that is not wanted to go", lambda: not described(cluster[1], 0))
     writer.progress()
     # And the same once more, to its end.
