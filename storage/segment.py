@@ -149,10 +149,11 @@ class Segment(SegmentFile):
         """
         old, old_suffix = self.path, self.suffix
         self.suffix = suffix
-        if self.exists:
-            try:
-                self._fs.rename(old, self.path)
-            except OSError:
+        try:
+            self._fs.rename(old, self.path)
+        except OSError as error:
+            # One that is still to be made may be there: making it may have failed half-way.
+            if self.exists or not isinstance(error, FileNotFoundError):
                 self.suffix = old_suffix
                 raise
         base = os.path.join(self.directory, segment_file(self.base_offset, ""))

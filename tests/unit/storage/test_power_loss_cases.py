@@ -144,3 +144,13 @@ def test_a_segment_begun_after_a_truncation_is_not_all_that_is_found_of_it(here:
     for after in here.after_power_losses(recovery_point=4):
         assert after.log_end_offset == 2
         assert sum(1 for each in after.segments for _ in each.batches()) == 2
+
+
+def test_a_file_that_was_made_by_halves_is_not_left_behind(here: Scene) -> None:
+    log = here.open()
+    with here.no_new_segments(name_stays=True), pytest.raises(KafkaError):
+        append(log, "a")
+    log.truncate_fully_and_start_at(50)
+    append(log, "b")
+    log.flush()
+    assert read_values(here.open(clean=False)) == {50: "b"}
