@@ -178,7 +178,7 @@ def _reveal(sealed: bytes, password: str, alias: str) -> bytes:
         (_, algorithm, _), (tag, hidden, _) = der.elements(der.content(sealed, der.SEQUENCE))
     except (der.DerError, ValueError):
         raise KeyStoreError(f"the key of {alias!r} is damaged") from None
-    if tag != der.OCTET_STRING:
+    if tag != der.OCTET_STRING or not _is_sequence(sealed):
         raise KeyStoreError(f"the key of {alias!r} is damaged")
     if algorithm.startswith(_JCEKS_PROTECTOR):
         return _reveal_jceks(algorithm[len(_JCEKS_PROTECTOR) :], hidden, password, alias)
