@@ -548,9 +548,13 @@ class Fetcher:
         size = 0
         records = data.records
         try:
-            if records is not None and len(records) >= 8:
-                if int.from_bytes(records[:8]) < partition_log.log_end_offset:
-                    return  # asked for before what came meanwhile was known
+            # Records that were asked for before others came are here already; the rest of the
+            # answer is news all the same, which the leader tells only once.
+            if (
+                records is not None
+                and len(records) >= 8
+                and int.from_bytes(records[:8]) >= partition_log.log_end_offset
+            ):
                 size = partition_log.append_as_follower(memoryview(records)).size
             moved = partition.follow_high_watermark(data.high_watermark)
             if data.log_start_offset > partition_log.log_start_offset:

@@ -25,6 +25,7 @@ from kavka.protocol.records.batch import Record, build_batch
 from kavka.protocol.topics import TopicPartition
 from kavka.replication import znodes
 from kavka.replication.client import BrokerAddress
+from kavka.replication.fetching.manager import FetcherManager
 from kavka.replication.znodes import TopicNode
 from kavka.storage.log import Log
 from tests.simulator.network import Network
@@ -240,6 +241,26 @@ def test_a_raised_log_start_reaches_followers_with_the_next_answer() -> None:
     cluster.wait(cluster.same_everywhere)
     cluster.log(1).increment_log_start_offset(2)
     cluster.wait(lambda: cluster.log(2).log_start_offset == cluster.log(3).log_start_offset == 2)
+
+
+def test_news_beside_records_that_are_here_already_counts() -> None:
+    """What was asked for before other records came: the leader does not say it again."""
+    cluster = Cluster()
+    cluster.produce(b"a", b"b", b"c")
+    cluster.wait(cluster.same_everywhere)
+    process = cluster.nodes[2].process
+    assert process is not None
+    assert process.broker is not None
+    manager = process.broker.replicas._fetchers
+    assert isinstance(manager, FetcherManager)
+    (fetcher,) = (each for each in manager._fetchers.values() if TP in each._followings)
+    data = PartitionData(
+        high_watermark=3,
+        log_start_offset=1,
+        records=cluster.log(1).read(0, 1 << 20, 3).view(),
+    )
+    fetcher._take(fetcher._followings[TP], data)
+    assert (cluster.log(2).log_start_offset, cluster.log(2).log_end_offset) == (1, 3)
 
 
 def test_a_follower_with_a_full_disk_waits_and_goes_on_when_there_is_room() -> None:
