@@ -21,9 +21,10 @@ from kavka.broker.authorization import (
     is_allowed,
     would_allow,
 )
+from kavka.broker.parking import park
 from kavka.broker.produce import lane, single, transactions
 from kavka.broker.produce.append import Append, fail, succeed
-from kavka.broker.produce.waiters import ProduceWaiter, SingleWaiter, park
+from kavka.broker.produce.waiters import ProduceWaiter, SingleWaiter
 from kavka.broker.request import Disconnect, Pending
 from kavka.protocol import codec
 from kavka.protocol.errors import ErrorCode, KafkaError

@@ -12,7 +12,6 @@ reader of old data does not stall everybody.
 """
 
 from collections.abc import Hashable
-from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from kavka.broker.fetch.conversion import convert_reads, needs_conversion
@@ -26,6 +25,7 @@ from kavka.broker.fetch.reader import (
 )
 from kavka.broker.fetch.response import runs_of_topics, write_response
 from kavka.broker.fetch.sessions import FetchContext
+from kavka.broker.parking import park
 from kavka.broker.request import Pending, Raw
 from kavka.config.limits import (
     AWAITED_PARTITIONS_MAX,
@@ -147,11 +147,11 @@ def _park(
     keys = [read.partition for read in reads if read.partition is not None]
     if options.resting:
         keys += options.resting
-    broker.waiting.park(waiter, keys, max_wait_ms / 1000)
     if options.replica_id >= 0:
+        broker.waiting.park(waiter, keys, max_wait_ms / 1000)
         note_waiting(broker, request, waiter, pending)
     else:
-        pending.on_disconnect(partial(broker.waiting.leave, waiter))
+        park(broker, waiter, keys, max_wait_ms, pending)
     return pending
 
 
@@ -187,9 +187,7 @@ class FetchWaiter(Waiter):
         poll = self.poll
         assert poll is not None
         pending = self._pending = Pending()
-        waiting = self._broker.waiting
-        waiting.park(self, poll.partitions, poll.max_wait_ms / 1000)
-        pending.on_disconnect(partial(waiting.leave, self))
+        park(self._broker, self, poll.partitions, poll.max_wait_ms, pending)
         return pending
 
     def expire(self) -> None:

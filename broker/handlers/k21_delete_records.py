@@ -8,11 +8,11 @@ replica has, as clients of another leader must not see again what is said to be 
 """
 
 from collections.abc import Hashable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from kavka.broker.audit import audit_each
 from kavka.broker.authorization import Operation, Resource, denied_among
+from kavka.broker.parking import park
 from kavka.broker.request import Pending
 from kavka.protocol.errors import ErrorCode, KafkaError
 from kavka.protocol.messages.k21_delete_records import (
@@ -78,8 +78,7 @@ def handle(
     pending = Pending()
     waiter = DeletionWaiter(deletions, response, broker.metadata, pending)
     keys = [*(deletion.partition for deletion in deletions), broker.metadata]
-    broker.waiting.park(waiter, keys, max(body.timeout_ms, 0) / 1000)
-    pending.on_disconnect(partial(broker.waiting.leave, waiter))
+    park(broker, waiter, keys, body.timeout_ms, pending)
     return pending
 
 

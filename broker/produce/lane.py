@@ -16,8 +16,9 @@ from struct import error as StructError
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kavka.broker.authorization import Operation, Resource, connection_may
+from kavka.broker.parking import park
 from kavka.broker.produce import single
-from kavka.broker.produce.waiters import SingleWaiter, park
+from kavka.broker.produce.waiters import SingleWaiter
 from kavka.broker.request import Pending, Request
 from kavka.config.limits import PRODUCE_HEADS_MAX, PRODUCE_REQUESTS_TOGETHER_MAX
 from kavka.protocol.errors import KafkaError

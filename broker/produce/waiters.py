@@ -1,8 +1,6 @@
 """Appended requests that wait for replicas, for the disk, or for both."""
 
-from collections.abc import Hashable, Iterable
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
 
 from kavka.broker.produce import single
 from kavka.broker.produce.append import Append, fail
@@ -12,22 +10,6 @@ from kavka.protocol.messages.k00_produce import ProduceResponse, TopicProduceRes
 from kavka.replication.partition import ACKS_ALL, Partition
 from kavka.replication.waiting import Waiter
 from kavka.storage.append import AppendInfo
-
-if TYPE_CHECKING:
-    from kavka.broker.context import Broker
-
-
-def park(
-    broker: "Broker",
-    waiter: Waiter,
-    partitions: Iterable[Partition | None],
-    timeout_ms: int,
-    pending: Pending,
-) -> None:
-    """Let an appended request wait for its partitions, at most for the time it gave."""
-    broker.waiting.park(waiter, partitions, max(timeout_ms, 0) / 1000)
-    # Nobody to tell any more; what was appended stays.
-    pending.on_disconnect(partial(broker.waiting.leave, waiter))
 
 
 class SingleWaiter(Waiter):
