@@ -19,8 +19,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    """A broker with default settings; tests must not change it."""
-    with running_broker(tmp_path_factory.mktemp("broker") / "data") as process:
+    """A broker with default settings; tests must not change it.
+
+    But it keeps what is old: it lives for longer than retention rests, and samples are from 2020.
+    """
+    settings = {"log.retention.ms": "-1"}
+    with running_broker(tmp_path_factory.mktemp("broker") / "data", settings) as process:
         yield process
 
 

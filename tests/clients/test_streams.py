@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from tests.broker_process import BrokerProcess, running_broker, wait_for
 from tests.clients.test_confluent import create
@@ -103,6 +103,10 @@ class Counts:
                 self.seen[message.key().decode(), count] += 1
         return self.seen.total() >= total
 
+    def missing(self, said: Counter[str]) -> list[tuple[str, int]]:
+        """The counts that have not been seen, though the words were said so often."""
+        return [each for each in sorted(_exact(said)) if each not in self.seen]
+
     def close(self) -> None:
         self._consumer.close()
 
@@ -126,17 +130,23 @@ class Speaker:
         for _ in range(lines):
             line = self._rng.choices(WORDS, k=4)
             self.said.update(line)
-            self._producer.produce(INPUT, " ".join(line))
+            self._producer.produce(INPUT, " ".join(line), on_delivery=self._delivered)
         assert self._producer.flush(30) == 0
+
+    @staticmethod
+    def _delivered(error: KafkaError | None, _: Message) -> None:
+        assert error is None, error
 
 
 def judge(counts: Counts, said: Counter[str]) -> None:
     """Every count of every word has come once, and nothing more comes."""
     assert not counts.reached(said.total() + 1)
     counts.close()
-    assert counts.seen == {
-        (word, count): 1 for word, times in said.items() for count in range(1, times + 1)
-    }
+    assert counts.seen == _exact(said)
+
+
+def _exact(said: Counter[str]) -> dict[tuple[str, int], int]:
+    return {(word, count): 1 for word, times in said.items() for count in range(1, times + 1)}
 
 
 def test_word_count_is_exact_through_kills(tmp_path: Path) -> None:

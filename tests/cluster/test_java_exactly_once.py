@@ -138,7 +138,10 @@ def test_copies_and_counts_are_exact_whoever_dies(cluster: Cluster, tmp_path: Pa
         goes_on()
         feeder.stop()
         wait_for("all copies", lambda: copier.has_copied(len(feeder.sent)), 60)
-        wait_for("all counts", lambda: counts.reached(said.total()), 60)
+        try:
+            wait_for("all counts", lambda: counts.reached(said.total()), 60)
+        finally:
+            print(f"words said {said}, counts not seen: {counts.missing(said)}")
         copier.finish()
         words.stop()
     judge(copier, feeder.sent)
