@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 from kazoo.client import KazooClient
 
@@ -100,8 +100,17 @@ class Mixed:
             zookeeper.close()
 
     def commit(self, offset: int) -> None:
-        """Commit an offset of each partition for the group."""
-        self.consumer(GROUP).commit(offsets=_places(offset), asynchronous=False)
+        """Commit an offset of each partition for the group, once its coordinator is in office."""
+
+        def is_committed() -> bool:
+            try:
+                self.consumer(GROUP).commit(offsets=_places(offset), asynchronous=False)
+            except KafkaException as error:
+                assert error.args[0].code() == KafkaError.NOT_COORDINATOR
+                return False
+            return True
+
+        wait_for("the commit", is_committed)
 
     def committed(self) -> list[int]:
         """Those offsets; empty while their coordinator cannot be asked."""
