@@ -40,6 +40,15 @@ _TELL_SECONDS: Final = 2.0
 _GRACE_SECONDS: Final = 2.0  # beyond the session time-out, for ZooKeeper to end a session
 _LOOK_AGAIN_SECONDS: Final = 0.2
 _PATIENCE_SECONDS: Final = 10.0  # before the log says what the start waits for
+# What may come of a try to hand over leaderships.
+_FAILURES: Final = (
+    BrokerUnavailable,
+    KafkaError,
+    MalformedFrame,
+    StoreError,
+    OSError,
+    TimeoutError,
+)
 
 
 class Membership:
@@ -61,7 +70,8 @@ class Membership:
         fence.hold()
         self._inbox = inbox
         self._configs = configs
-        self._connected = True
+        self._connected = asyncio.Event()
+        self._connected.set()
         self._expired = False
         self._leaving = False
         self._rejoining: asyncio.Task[None] | None = None
@@ -127,7 +137,10 @@ class Membership:
     # -- living through --------------------------------------------------------------------------
 
     def _on_session(self, event: SessionEvent) -> None:
-        self._connected = event is SessionEvent.CONNECTED
+        if event is SessionEvent.CONNECTED:
+            self._connected.set()
+        else:
+            self._connected.clear()
         if event is SessionEvent.EXPIRED:
             self._expired = True
         elif event is SessionEvent.CONNECTED and self._expired and not self._leaving:
@@ -187,15 +200,13 @@ class Membership:
         self._broker.replicas.retire()
         tries = 1 + config.get_int("controlled.shutdown.max.retries")
         for number in range(tries):
-            if not self._connected:
-                log.warning("No leadership is handed over: ZooKeeper cannot be reached")
-                return
             asked = self._broker.metadata.controller_id
             try:
+                await self._require_zookeeper()
                 remaining = await asyncio.wait_for(
                     self._ask_to_leave(), config.get_int("controller.socket.timeout.ms") / 1000
                 )
-            except (BrokerUnavailable, KafkaError, MalformedFrame, OSError, TimeoutError) as error:
+            except _FAILURES as error:
                 log.warning(
                     "Leadership could not be handed over try=%d of=%d error=%s",
                     *(number + 1, tries, str(error) or type(error).__name__),
@@ -211,7 +222,7 @@ class Membership:
                 )
             if self._alone:
                 break
-            if number + 1 < tries:
+            if number + 1 < tries and self._connected.is_set():
                 await self._before_next_try(asked)
         log.warning("The broker stops without having handed over all its leaderships")
 
@@ -225,8 +236,17 @@ class Membership:
         metadata = self._broker.metadata
         backoff = self._broker.config.get_int("controlled.shutdown.retry.backoff.ms") / 1000
         await metadata.wait_until(
-            lambda: metadata.controller_id != asked or self._alone or not self._connected, backoff
+            lambda: metadata.controller_id != asked or self._alone, backoff
         )
+
+    async def _require_zookeeper(self) -> None:
+        """Wait for the connection if it is down: none but a controller who can write what becomes
+        of the leaderships can take them. Raises StoreError when it does not come back soon."""
+        backoff = self._broker.config.get_int("controlled.shutdown.retry.backoff.ms") / 1000
+        try:
+            await asyncio.wait_for(self._connected.wait(), backoff)
+        except TimeoutError:
+            raise StoreError("ZooKeeper cannot be reached") from None
 
     async def _ask_to_leave(self) -> int:
         """Ask the controller; the number of partitions that this broker leads still."""

@@ -30,7 +30,7 @@ from kavka.replication.znodes import TopicNode
 from kavka.storage.log import Log
 from tests.simulator.network import Network
 from tests.simulator.node import Node, virtual_threads
-from tests.simulator.store import SimStore, ZooKeeper
+from tests.simulator.store import SESSION_TIMEOUT, SimStore, ZooKeeper
 from tests.simulator.world import Loop, World
 
 pytestmark = pytest.mark.simulator
@@ -445,3 +445,33 @@ def test_alone_with_synchronous_flush_an_acknowledged_record_outlives_a_power_lo
     cluster.nodes[1].start()
     cluster.wait(lambda: cluster.leads(1))
     assert cluster.log(1).log_end_offset == 10
+
+
+def test_a_broker_that_stops_while_zookeeper_is_out_of_reach_hands_over_when_it_is_back() -> None:
+    cluster = Cluster()
+    cluster.produce(b"a")
+    process = cluster.nodes[1].process
+    assert process is not None
+    assert process.membership is not None
+    cluster.zookeeper.cut.add(1)
+    cluster.wait(lambda: not process.membership._connected.is_set())
+    stopping = process.loop.start(process.stop())
+    cluster.world.run(cluster.world.now + 0.1)
+    assert not stopping.done()
+    assert cluster.leads(1)
+    cluster.zookeeper.cut.remove(1)
+    cluster.wait(lambda: cluster.leads(2) and cluster.isr() == {2, 3}, SESSION_TIMEOUT / 2)
+    cluster.wait(stopping.done)
+    assert cluster.produce(b"b", to=2) is ErrorCode.NONE
+
+
+def test_a_broker_that_never_reaches_zookeeper_again_stops_all_the_same() -> None:
+    cluster = Cluster()
+    process = cluster.nodes[1].process
+    assert process is not None
+    assert process.membership is not None
+    cluster.zookeeper.cut.add(1)
+    cluster.wait(lambda: not process.membership._connected.is_set())
+    stopping = process.loop.start(process.stop())
+    cluster.wait(stopping.done, 60)
+    cluster.wait(lambda: cluster.leads(2))
