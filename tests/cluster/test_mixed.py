@@ -46,7 +46,7 @@ class Mixed:
             "broker.id": str(APACHES),
             "listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
             "zookeeper.connect": self.ours.connect,
-            "zookeeper.session.timeout.ms": "1500",
+            "zookeeper.session.timeout.ms": "4000",  # a JVM may pause for longer than ours
             "offsets.topic.replication.factor": "3",
             "transaction.state.log.replication.factor": "3",
             "replica.fetch.wait.max.ms": "100",
