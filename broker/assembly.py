@@ -17,20 +17,20 @@ from kavka.broker.audit import audit_automatic_deletion
 from kavka.broker.configs import Configs
 from kavka.broker.context import Broker
 from kavka.broker.control import ConfiguredChannel, FencedChannel, OwnChannel
+from kavka.broker.coordination.on_demand import OnDemand
 from kavka.broker.dispatch import Dispatcher, features, offered_versions
 from kavka.broker.fetch.sessions import FetchSessions
-from kavka.broker.groups.coordinator import GroupCoordinator
 from kavka.broker.listener_control import ListenerControl
 from kavka.broker.network import Network
 from kavka.broker.quotas.keeper import QuotaKeeper
 from kavka.broker.security.acl.opening import open_authorizer
 from kavka.broker.security.logins import Logins
 from kavka.broker.security.tls.keeper import TlsKeeper
-from kavka.broker.transactions.coordinator import TransactionCoordinator
 from kavka.broker.transactions.inclusion import Inclusion
 from kavka.config import topic as topic_settings
 from kavka.config.option import ConfigError
 from kavka.protocol.schema import ZERO_UUID
+from kavka.protocol.topics import GROUP_METADATA_TOPIC, TRANSACTION_STATE_TOPIC
 from kavka.replication import registration
 from kavka.replication.controller.channels import BrokerChannel, LocalChannel
 from kavka.replication.controller.configs import ConfigStore
@@ -49,6 +49,8 @@ from kavka.storage.manager import LogManager
 
 if TYPE_CHECKING:
     from kavka.broker.cluster.membership import Membership
+    from kavka.broker.groups.coordinator import GroupCoordinator
+    from kavka.broker.transactions.coordinator import TransactionCoordinator
     from kavka.config.broker import BrokerConfig
     from kavka.config.listeners import Endpoint
     from kavka.config.topic import TopicConfig
@@ -216,9 +218,9 @@ class Assembly:
         broker.producer_ids = ProducerIds(
             broker.store, broker.node_id, partial(_highest_producer_id, broker.logs)
         )
-        broker.groups = GroupCoordinator.create(broker)
-        broker.groups.start(broker)
-        broker.transactions = TransactionCoordinator.create(broker)
+        broker.groups_on_demand = OnDemand(partial(_group_coordinator, broker))
+        broker.groups_on_demand.start(broker.replicas, GROUP_METADATA_TOPIC)
+        broker.transactions_on_demand = OnDemand(partial(_transaction_coordinator, broker))
         broker.inclusion = Inclusion.create(broker)
         broker.features = features(config.get_str("compatibility"), broker.inclusion.can_add)
 
@@ -241,9 +243,7 @@ class Assembly:
             self._controller(config_store, lambda broker_id, _: OwnChannel(inbox))
             await broker.controller.start()
             await inbox.settled()
-            broker.transactions.start(broker)
-            await broker.groups.loaded()
-            await broker.transactions.loaded()
+            await self._coordinate()
             self._teardown.push_async_callback(self._stop_serving, network, dispatcher)
             network.listen()
             return
@@ -264,9 +264,14 @@ class Assembly:
         network.listen()
         self._teardown.push_async_callback(membership.leave)
         await membership.join()
-        broker.transactions.start(broker)
-        await broker.groups.loaded()
-        await broker.transactions.loaded()
+        await self._coordinate()
+
+    async def _coordinate(self) -> None:
+        """Read what this broker, whose metadata is known, coordinates."""
+        groups, transactions = self.broker.groups_on_demand, self.broker.transactions_on_demand
+        transactions.start(self.broker.replicas, TRANSACTION_STATE_TOPIC)
+        await groups.loaded()
+        await transactions.loaded()
 
     def _controller(
         self, config_store: ConfigStore, open_channel: Callable[[int, Registration], BrokerChannel]
@@ -319,8 +324,8 @@ class Assembly:
         """Let nobody in, let finish what is under way, and tell everybody who waits."""
         network.stop_listening()
         await dispatcher.drain(_DRAIN_SECONDS)
-        self.broker.groups.stop()
-        self.broker.transactions.stop()
+        self.broker.groups_on_demand.stop()
+        self.broker.transactions_on_demand.stop()
         self.broker.waiting.expire_all()
         await network.hub.drain(_FLUSH_SECONDS)
         network.close()
@@ -333,6 +338,18 @@ async def _close_store(opening: "asyncio.Task[MetadataStore]") -> None:
     except StoreError:
         return
     await store.close()
+
+
+def _group_coordinator(broker: Broker) -> "GroupCoordinator":
+    from kavka.broker.groups.coordinator import GroupCoordinator  # see OnDemand
+
+    return GroupCoordinator.create(broker)
+
+
+def _transaction_coordinator(broker: Broker) -> "TransactionCoordinator":
+    from kavka.broker.transactions.coordinator import TransactionCoordinator  # see OnDemand
+
+    return TransactionCoordinator.create(broker)
 
 
 def _highest_producer_id(logs: LogManager) -> int:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kavka.broker.cluster.peers import Peers
     from kavka.broker.configs import Configs
     from kavka.broker.connection import Connection
+    from kavka.broker.coordination.on_demand import OnDemand
     from kavka.broker.fetch.sessions import FetchSessions
     from kavka.broker.groups.coordinator import GroupCoordinator
     from kavka.broker.quotas.keeper import QuotaKeeper
@@ -54,7 +55,7 @@ class Broker:
         "features",
         "fetch_sessions",
         "follower_fetches",
-        "groups",
+        "groups_on_demand",
         "inbox",
         "inclusion",
         "logins",
@@ -70,7 +71,7 @@ class Broker:
         "replicas",
         "store",
         "tls",
-        "transactions",
+        "transactions_on_demand",
         "waiting",
     )
 
@@ -87,8 +88,8 @@ class Broker:
     logs: "LogManager"
     capacity: "CapacityGuard"
     replicas: "ReplicaManager"
-    groups: "GroupCoordinator"
-    transactions: "TransactionCoordinator"
+    groups_on_demand: "OnDemand[GroupCoordinator]"
+    transactions_on_demand: "OnDemand[TransactionCoordinator]"
     inclusion: "Inclusion"
     producer_ids: "ProducerIds"
     quota_keeper: "QuotaKeeper"
@@ -111,6 +112,16 @@ class Broker:
         self.features: Mapping[str, int] = {}  # by name: the level in use (KIP-584)
         self.advertised_endpoints: Mapping[str, tuple[str, int]] = {}
         self.follower_fetches: dict[Connection, Waiter] = {}  # the last one of each; see nudge()
+
+    @property
+    def groups(self) -> "GroupCoordinator":
+        """The group coordinator."""
+        return self.groups_on_demand.get()
+
+    @property
+    def transactions(self) -> "TransactionCoordinator":
+        """The transaction coordinator."""
+        return self.transactions_on_demand.get()
 
     def advertised(self, listener: str) -> tuple[str, int]:
         """Host and port under which clients of ``listener`` find this broker.

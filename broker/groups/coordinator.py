@@ -126,7 +126,7 @@ class GroupCoordinator:
             topic = broker.metadata.topics.get(GROUP_METADATA_TOPIC)
             return settings.offsets_partitions if topic is None else len(topic.partitions)
 
-        return cls(
+        coordinator = cls(
             settings,
             ReplicaStateLog(broker.replicas, GROUP_METADATA_TOPIC),
             broker.clock,
@@ -136,17 +136,13 @@ class GroupCoordinator:
             topics=MetadataTopics(broker.metadata),
             consumer_settings=ConsumerGroupSettings.from_config(broker.config),
         )
+        broker.metadata.on_partitions_deleted(coordinator.offsets.forget_partitions)
+        return coordinator
 
-    def start(self, broker: "Broker | None" = None) -> None:
-        """Serve groups, and with a ``broker`` hear from it which partitions are led here and
-        which topics are deleted."""
+    def start(self) -> None:
+        """Serve groups."""
         self._active = True
         self.offsets.start()
-        if broker is not None:
-            broker.replicas.subscribe_leadership(
-                GROUP_METADATA_TOPIC, self.on_elected, self.on_resigned
-            )
-            broker.metadata.on_partitions_deleted(self.offsets.forget_partitions)
 
     def stop(self) -> None:
         """Serve no more: whoever waits is told that the coordinator is elsewhere."""

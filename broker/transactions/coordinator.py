@@ -118,8 +118,7 @@ class TransactionCoordinator:
 
     @classmethod
     def create(cls, broker: "Broker") -> "TransactionCoordinator":
-        """The coordinator of a broker whose metadata, replicas and groups are there; not
-        started."""
+        """The coordinator of a broker whose metadata and replicas are there; not started."""
         settings = TransactionSettings.from_config(broker.config)
 
         def partition_count() -> int:
@@ -145,18 +144,14 @@ class TransactionCoordinator:
             writer,
         )
 
-    def start(self, broker: "Broker | None" = None) -> None:
-        """Serve, and with a ``broker`` hear from it which partitions are led here.
+    def start(self) -> None:
+        """Serve.
 
         To be called when metadata is known: a partition that it lacks counts as deleted soon
         after.
         """
         self._active = True
         self._housekeeping.start()
-        if broker is not None:
-            broker.replicas.subscribe_leadership(
-                TRANSACTION_STATE_TOPIC, self.on_elected, self.on_resigned
-            )
 
     def stop(self) -> None:
         """Serve no more; markers that are still to be written are left to the next start."""

@@ -25,6 +25,7 @@ from kavka.protocol.topics import TRANSACTION_STATE_TOPIC, TopicPartition
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
+    from kavka.broker.coordination.on_demand import OnDemand
     from kavka.broker.transactions.coordinator import TransactionCoordinator
     from kavka.replication.metadata import MetadataCache
     from kavka.replication.partition import Partition
@@ -87,7 +88,7 @@ class Inclusion:
 
     def __init__(
         self,
-        coordinator: "TransactionCoordinator",
+        coordinator: "OnDemand[TransactionCoordinator]",
         metadata: "MetadataCache",
         ask_broker: AskBroker | None = None,
         *,
@@ -105,7 +106,7 @@ class Inclusion:
 
     @classmethod
     def create(cls, broker: "Broker") -> "Inclusion":
-        """That of a broker whose transaction coordinator is there."""
+        """That of a broker whose transaction coordinator can be asked for."""
         ask_broker: AskBroker | None = None
         if broker.peers is not None and broker.peers.fixed_versions is None:
             from kavka.broker.cluster.questions import Questions
@@ -119,7 +120,12 @@ class Inclusion:
                 return await questions.ask(broker_id, request, AddPartitionsToTxnResponse, _VERSION)
 
             ask_broker = ask
-        return cls(broker.transactions, broker.metadata, ask_broker, is_alone=broker.peers is None)
+        return cls(
+            broker.transactions_on_demand,
+            broker.metadata,
+            ask_broker,
+            is_alone=broker.peers is None,
+        )
 
     def verify_now(
         self,
@@ -128,7 +134,7 @@ class Inclusion:
         partitions: Collection[TopicPartition],
     ) -> Codes | None:
         """What the coordinator of this broker says; None if another one has to be asked."""
-        codes = self._coordinator.verify(transactional_id, identity, partitions)
+        codes = self._coordinator.get().verify(transactional_id, identity, partitions)
         if ErrorCode.NOT_COORDINATOR not in codes.values():
             return codes
         return None if self._ask_broker is not None else dict.fromkeys(partitions, ErrorCode.NONE)
@@ -181,17 +187,17 @@ class Inclusion:
         partitions: Collection[TopicPartition],
         add: bool,
     ) -> Codes:
-        if self._coordinator.status(transactional_id) is ErrorCode.NOT_COORDINATOR:
+        if self._coordinator.get().status(transactional_id) is ErrorCode.NOT_COORDINATOR:
             return await self._ask_other(transactional_id, identity, partitions, add)
         if not add:
-            return self._coordinator.verify(transactional_id, identity, partitions)
+            return self._coordinator.get().verify(transactional_id, identity, partitions)
         answer: asyncio.Future[ErrorCode] = asyncio.get_running_loop().create_future()
 
         def added(code: ErrorCode) -> None:
             if not answer.done():
                 answer.set_result(code)
 
-        self._coordinator.add_partitions(
+        self._coordinator.get().add_partitions(
             transactional_id, identity, partitions, added, bumping=True
         )
         return dict.fromkeys(partitions, await answer)
@@ -205,7 +211,7 @@ class Inclusion:
     ) -> Codes:
         if self._ask_broker is None:
             return dict.fromkeys(partitions, ErrorCode.NONE)
-        index = self._coordinator.partition_of(transactional_id)
+        index = self._coordinator.get().partition_of(transactional_id)
         state = self._metadata.partition(TRANSACTION_STATE_TOPIC, index)
         if state is None or state.leader < 0:
             return dict.fromkeys(partitions, ErrorCode.COORDINATOR_NOT_AVAILABLE)

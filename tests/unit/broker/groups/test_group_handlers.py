@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kavka.broker.coordination.on_demand import OnDemand
 from kavka.broker.dispatch import HANDLERS
 from kavka.broker.groups.offsets import CommittedOffset
 from kavka.protocol.errors import ErrorCode
@@ -51,7 +52,7 @@ class Client(Admin):
     async def start(self, *others: int) -> None:
         await super().start(*others)
         self.broker.store = self.harness.store
-        self.broker.groups = self.coordinator.groups
+        self.broker.groups_on_demand = OnDemand(lambda: self.coordinator.groups)
         topic = k19.CreatableTopic(name="t", num_partitions=2, replication_factor=1)
         created = await self.ask(
             5, k19.CreateTopicsRequest(topics=[topic], timeout_ms=5_000), k19.CreateTopicsResponse
