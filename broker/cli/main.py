@@ -9,20 +9,42 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from importlib import import_module
+from typing import Final, NoReturn
 
 import click
 
 from kavka import __version__
-from kavka.broker.cli import certs, cluster, inspection, users
 from kavka.config import load as sources
 from kavka.config.options import BROKER_OPTIONS, ConfigError
 
 _PROGRAM = "kavka"
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_ELSEWHERE: Final = {
+    "certs": "certs",
+    "check": "inspection",
+    "cluster": "cluster",
+    "dump-log": "inspection",
+    "users": "users",
+}
+"""Commands that a starting broker does without, and the modules here that have them."""
 
 
-@click.group(context_settings=_CONTEXT)
+class _Commands(click.Group):
+    """The commands of this module, and those elsewhere, which are imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module = import_module(f"kavka.broker.cli.{_ELSEWHERE[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+
+@click.group(cls=_Commands, context_settings=_CONTEXT)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """A Kafka-compatible broker."""
@@ -93,13 +115,6 @@ def configs(names: tuple[str, ...], topics: bool, markdown: bool) -> int:
         )
     click.echo(listing.markdown(options) if markdown else listing.text(options), nl=False)
     return 0
-
-
-cli.add_command(certs.certs)
-cli.add_command(inspection.dump_log)
-cli.add_command(inspection.check)
-cli.add_command(cluster.cluster)
-cli.add_command(users.users)
 
 
 def execute(arguments: Sequence[str]) -> int:
