@@ -5,11 +5,17 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.java import close_tools
+
 # Continuous integration plays the same examples each time, so that a change is judged by what it
 # does and not by its luck; everybody else draws new ones, and finds what is still to be found.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_sessionfinish() -> None:
+    close_tools()
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from tests.broker_process import BrokerProcess, running_broker, wait_for
 from tests.clients.messages import sample
 from tests.clients.test_confluent import create, produce
 from tests.java import lines, run_tool
-from tests.java.tools import Tools, rows, tools
+from tests.java.tools import rows
 
 pytestmark = pytest.mark.java
 
@@ -73,23 +72,16 @@ def test_console_producer_and_consumer_with_keys_and_headers(
     assert "Processed a total of 2 messages" in got.stderr + got.stdout
 
 
-@pytest.fixture(scope="module")
-def jvm() -> Iterator[Tools]:
-    with tools() as running:
-        yield running
-
-
 class Groups:
     """The consumer groups tool for one group."""
 
-    def __init__(self, jvm: Tools, broker: BrokerProcess, group: str) -> None:
+    def __init__(self, broker: BrokerProcess, group: str) -> None:
         self.group = group
-        self._jvm = jvm
         self._broker = broker
 
     def __call__(self, *arguments: str) -> tuple[str, str]:
         """What it printed, and what it complained of."""
-        done = self._jvm.run(GROUPS, *server(self._broker), *arguments)
+        done = run_tool(NEW, GROUPS, *server(self._broker), *arguments, check=False)
         return done.stdout, done.stderr
 
     def describe(self, *what: str) -> list[dict[str, str]]:
@@ -107,11 +99,9 @@ class Groups:
         return {f"{row['TOPIC']}:{row['PARTITION']}": row["NEW-OFFSET"] for row in rows(shown)}
 
 
-def test_consumer_groups_tool_on_a_group_at_work(
-    broker: BrokerProcess, topic: str, jvm: Tools
-) -> None:
+def test_consumer_groups_tool_on_a_group_at_work(broker: BrokerProcess, topic: str) -> None:
     create(broker, topic, partitions=2)
-    groups = Groups(jvm, broker, f"{topic}-group")
+    groups = Groups(broker, f"{topic}-group")
     consumer = Consumer(
         {"bootstrap.servers": broker.bootstrap, "group.id": groups.group, "client.id": "one"}
     )
@@ -135,14 +125,14 @@ def test_consumer_groups_tool_on_a_group_at_work(
 
 
 def test_consumer_groups_tool_on_a_group_at_rest(
-    broker: BrokerProcess, topic: str, jvm: Tools, tmp_path: Path
+    broker: BrokerProcess, topic: str, tmp_path: Path
 ) -> None:
     create(broker, topic, **{"retention.ms": "-1"})
     produce(broker, topic, sample(10))
-    groups = Groups(jvm, broker, f"{topic}-group")
+    groups = Groups(broker, f"{topic}-group")
     place = f"{topic}:0"
-    jvm.run(
-        *(CONSOLE_CONSUMER, *server(broker), "--topic", topic, "--from-beginning"),
+    run_tool(
+        *(NEW, CONSOLE_CONSUMER, *server(broker), "--topic", topic, "--from-beginning"),
         *("--group", groups.group, "--max-messages", "10"),
     )
     _, said = groups("--describe", "--group", groups.group)
@@ -294,6 +284,7 @@ def test_verifiable_producer_and_consumer(broker: BrokerProcess, topic: str) -> 
     produced = run_tool(
         *(NEW, f"{TOOLS}.VerifiableProducer", *server(broker), "--topic", topic),
         *("--max-messages", "100", "--acks", "-1"),
+        alone=True,
     )
     events = [json.loads(line) for line in lines(produced.stdout)]
     (summary,) = (event for event in events if event["name"] == "tool_data")
@@ -301,6 +292,7 @@ def test_verifiable_producer_and_consumer(broker: BrokerProcess, topic: str) -> 
     consumed = run_tool(
         *(NEW, f"{TOOLS}.VerifiableConsumer", *server(broker), "--topic", topic),
         *("--group-id", topic, "--max-messages", "100", "--verbose"),
+        alone=True,
     )
     events = [json.loads(line) for line in lines(consumed.stdout)]
     values = [event["value"] for event in events if event["name"] == "record_data"]

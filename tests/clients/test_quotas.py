@@ -369,6 +369,7 @@ def test_java_clients_get_on_at_their_rates(
         *(release, f"{'org.apache.kafka.tools' if new else 'kafka.tools'}.ConsumerPerformance"),
         *("--bootstrap-server" if new else "--broker-list", limited.bootstrap),
         *("--topic", topic, "--messages", str(count), "--group", client_id),
+        alone=True,  # consumers get numbers
     )
     names, values = (line.split(", ") for line in lines(got.stdout)[-2:])
     consumed = dict(zip(names, values, strict=True))

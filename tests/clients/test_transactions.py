@@ -24,7 +24,6 @@ from confluent_kafka import (
 from tests.broker_process import BrokerProcess, running_broker, wait_for
 from tests.clients.test_confluent import create
 from tests.java import lines, run_tool
-from tests.java.tools import tools
 
 TIMEOUT = 30.0
 LASTING = {
@@ -495,11 +494,7 @@ def transactions_tool(broker: BrokerProcess, *arguments: str) -> list[dict[str, 
     """Rows of the kafka-transactions tool by column name."""
     shown = run_tool(
         NEW, f"{TOOLS}.TransactionsCommand", "--bootstrap-server", broker.bootstrap, *arguments
-    )
-    return columns(shown.stdout)
-
-
-def columns(shown: str) -> list[dict[str, str]]:
+    ).stdout
     head, *rows = [re.split(r"\s*\t\s*|\s{2,}", line.strip()) for line in lines(shown)]
     return [dict(zip(head, row, strict=False)) for row in rows]
 
@@ -545,21 +540,14 @@ def test_a_hanging_transaction_is_found_and_ended(tmp_path: Path) -> None:
     for log in broker.data_dir.glob("__transaction_state-*"):
         shutil.rmtree(log)
     broker.start()
-    with tools() as jvm:
-
-        def tool(*arguments: str) -> list[dict[str, str]]:
-            done = jvm.run(
-                f"{TOOLS}.TransactionsCommand", "--bootstrap-server", broker.bootstrap, *arguments
-            )
-            assert done.returncode == 0, done
-            return columns(done.stdout)
-
-        find = ("find-hanging", "--broker-id", "1", "--max-transaction-timeout", "0")
-        (hanging,) = tool(*find)
-        assert hanging["Topic"] == "t" and hanging["StartOffset"] == "0"
-        abort = ("abort", "--topic", "t", "--partition", "0", "--start-offset", "0")
-        jvm.run(f"{TOOLS}.TransactionsCommand", "--bootstrap-server", broker.bootstrap, *abort)
-        assert tool(*find) == []
+    find = ("find-hanging", "--broker-id", "1", "--max-transaction-timeout", "0")
+    (hanging,) = transactions_tool(broker, *find)
+    assert hanging["Topic"] == "t" and hanging["StartOffset"] == "0"
+    run_tool(
+        *(NEW, f"{TOOLS}.TransactionsCommand", "--bootstrap-server", broker.bootstrap),
+        *("abort", "--topic", "t", "--partition", "0", "--start-offset", "0"),
+    )
+    assert transactions_tool(broker, *find) == []
     assert_nothing_hangs(broker, [TopicPartition("t", 0)])
     assert broker.stop() == 0
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kavka.broker.cli.zookeeper import java_command
-from tests.java import command
+from tests.java import command, run_tool
 
 SETTINGS: Mapping[str, str] = {
     "broker.id": "1",
@@ -21,14 +21,17 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
-def with_installed_zookeeper(tool: list[str]) -> list[str]:
-    """A command of an old release, with the installed ZooKeeper's client: the one that the release
-    came with cannot read how newer Javas write an address (ZOOKEEPER-3779).
+def installed_zookeeper() -> str:
+    """The class path of the installed ZooKeeper's client: the one that an old release came with
+    cannot read how newer Javas write an address (ZOOKEEPER-3779).
     """
     server = java_command(os.environ)
-    newer = server[server.index("-cp") + 1]
-    at = tool.index("-cp") + 1
-    return [*tool[:at], f"{newer}:{tool[at]}", *tool[at + 1 :]]
+    return server[server.index("-cp") + 1]
+
+
+def zookeeper_tool(release: str, main_class: str, *arguments: str) -> str:
+    """What a tool of an old release prints that writes ZooKeeper itself, as it was used then."""
+    return run_tool(release, main_class, *arguments, ahead=installed_zookeeper()).stdout
 
 
 class KafkaProcess:
@@ -51,7 +54,7 @@ def running_kafka(
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "server.properties"
     file.write_text("".join(f"{name}={value}\n" for name, value in whole.items()))
-    start = with_installed_zookeeper(command(release, "kafka.Kafka", str(file)))
+    start = command(release, "kafka.Kafka", str(file), ahead=installed_zookeeper())
     log_path = directory / "kafka.log"
     with log_path.open("w") as log:
         process = subprocess.Popen(start, stdout=log, stderr=log)

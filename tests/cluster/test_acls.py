@@ -1,7 +1,6 @@
 """ACLs in a real ZooKeeper: the store's scenarios, and brokers that share them with old tools."""
 
 import asyncio
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -29,9 +28,8 @@ from kavka.replication.store.zookeeper import ZooKeeperStore
 from kavka.storage.clock import SystemClock
 from tests.broker_process import wait_for
 from tests.cluster.kafka_cluster import Cluster, Member
-from tests.cluster.kafka_process import with_installed_zookeeper
+from tests.cluster.kafka_process import zookeeper_tool
 from tests.cluster.zookeeper import ZooKeeper, needs_zookeeper
-from tests.java import command
 from tests.secured import ADMIN, log_in, settings
 from tests.unit.broker.security.acl import store_scenarios as scenarios
 from tests.unit.broker.security.acl.store_scenarios import Member as Keeper
@@ -107,16 +105,10 @@ def test_old_announcements_are_removed(zookeeper: ZooKeeper) -> None:
 
 
 def acls_tool(release: str, connect: str, *arguments: str) -> str:
-    """The stock tool as it was used then: it writes to ZooKeeper itself."""
-    tool = command(
+    return zookeeper_tool(
         *(release, "kafka.admin.AclCommand", "--authorizer-properties"),
         *(f"zookeeper.connect={connect}", *arguments),
     )
-    done = subprocess.run(
-        with_installed_zookeeper(tool), capture_output=True, text=True, timeout=90
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def may_describe(member: Member, topic: str) -> bool:

@@ -1,19 +1,17 @@
 """The stock Java tools against a cluster: the newest, and those that write ZooKeeper themselves."""
 
 import json
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from kavka.broker.cli.zookeeper import java_command
 from tests.broker_process import wait_for
 from tests.cluster.kafka_cluster import Cluster
+from tests.cluster.kafka_process import zookeeper_tool
 from tests.cluster.witness import Writer, judge
 from tests.cluster.zookeeper import needs_zookeeper
-from tests.java import command, lines, run_tool
+from tests.java import lines, run_tool
 
 pytestmark = [pytest.mark.cluster, pytest.mark.java, needs_zookeeper]
 
@@ -46,16 +44,7 @@ def replicas(cluster: Cluster, topic: str) -> dict[int, list[int]]:
 
 
 def old_tool(main_class: str, *arguments: str) -> str:
-    """Run a tool of Kafka 2.3, with the installed ZooKeeper's client: the one that it came with
-    cannot read how newer Javas write an address (ZOOKEEPER-3779).
-    """
-    tool = command(OLD, main_class, *arguments)
-    server = java_command(os.environ)
-    at = tool.index("-cp") + 1
-    tool[at] = f"{server[server.index('-cp') + 1]}:{tool[at]}"
-    done = subprocess.run(tool, capture_output=True, text=True, timeout=90)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return zookeeper_tool(OLD, main_class, *arguments)
 
 
 def plan(path: Path, topic: str, wanted: dict[int, list[int]]) -> str:

@@ -1,11 +1,7 @@
 """Quotas that brokers of a cluster share by ZooKeeper, with each other and with old tools."""
 
-import os
-import subprocess
-
 import pytest
 
-from kavka.broker.cli.zookeeper import java_command
 from kavka.protocol.messages.k48_describe_client_quotas import (
     DescribeClientQuotasRequest,
     DescribeClientQuotasResponse,
@@ -20,8 +16,8 @@ from kavka.protocol.messages.k49_alter_client_quotas import (
 from kavka.protocol.records.batch import Record, build_batch
 from tests.broker_process import wait_for
 from tests.cluster.kafka_cluster import Cluster, Member
+from tests.cluster.kafka_process import zookeeper_tool
 from tests.cluster.zookeeper import needs_zookeeper
-from tests.java import command
 from tests.wire import WireClient
 
 pytestmark = [pytest.mark.cluster, needs_zookeeper]
@@ -30,14 +26,7 @@ Entity = tuple[tuple[str, str | None], ...]
 
 
 def configs_tool(release: str, connect: str, *arguments: str) -> str:
-    """The stock tool as it was used then: it writes to ZooKeeper itself (see the ACLs' tests)."""
-    tool = command(release, "kafka.admin.ConfigCommand", "--zookeeper", connect, *arguments)
-    newer = java_command(os.environ)
-    at = tool.index("-cp") + 1
-    tool[at] = f"{newer[newer.index('-cp') + 1]}:{tool[at]}"
-    done = subprocess.run(tool, capture_output=True, text=True, timeout=90)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return zookeeper_tool(release, "kafka.admin.ConfigCommand", "--zookeeper", connect, *arguments)
 
 
 def throttle_ms(member: Member, client_id: str) -> int:

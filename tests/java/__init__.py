@@ -1,5 +1,7 @@
 """The stock Java tools of several Kafka releases, fetched by Maven.
 
+To start a JVM takes longer than most tools run, so those of a release share one.
+
 Where a machine has no JVM or no Maven the tests that need them skip and say so. With
 ``KAVKA_REQUIRE_JAVA=1`` (the full test run sets it) that is a failure instead.
 """
@@ -15,10 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.java.tools import Tools
+
 HERE = Path(__file__).parent
 CACHE = HERE.parent.parent / ".java"
 
 RELEASES = ("4.3", "2.3", "1.1", "0.11", "0.10")
+CLOSING = ("0.10",)
+"""Those whose tools end their JVM, whoever shares it."""
 
 # A tool is a short-lived JVM: the full optimiser and a big heap only cost start-up time.
 JVM_FLAGS = (
@@ -57,8 +63,8 @@ def _fetch(release: str, cached: Path) -> None:
 
 
 @functools.cache
-def own_class_path(program: str) -> str:
-    """The class path of a program of this folder for the newest release; compiles it if need be."""
+def _own_classes(program: str) -> Path:
+    """A program of this folder, compiled for the newest release."""
     used = class_path(RELEASES[0])
     source = HERE / f"{program}.java"
     mark = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
@@ -77,7 +83,7 @@ def own_class_path(program: str) -> str:
                 check=True,
             )
             made.rename(classes)
-    return f"{classes}:{used}"
+    return classes
 
 
 def _cannot(reason: str) -> None:
@@ -97,27 +103,28 @@ def _archive(release: str) -> Path:
     return CACHE / f"{release}-{mark}.jsa"
 
 
-def own_command(program: str, *arguments: str) -> list[str]:
+def own_command(program: str, *arguments: str, release: str = RELEASES[0]) -> list[str]:
     """The command line of a program of this folder."""
-    return _command(RELEASES[0], own_class_path(program), program, *arguments)
+    classes = f"{class_path(release)}:{_own_classes(program)}"
+    return _command(release, classes, program, *arguments)
 
 
-def command(release: str, main_class: str, *arguments: str) -> list[str]:
-    """The command line of a tool."""
-    archive = _archive(release)
-    ready = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
-    return _command(release, class_path(release), *ready, main_class, *arguments)
+def command(release: str, main_class: str, *arguments: str, ahead: str = "") -> list[str]:
+    """The command line of a tool; its class path has what is ``ahead`` before the release's own."""
+    classes = f"{ahead}:{class_path(release)}" if ahead else class_path(release)
+    return _command(release, classes, main_class, *arguments)
 
 
-def _command(release: str, classes: str, *arguments: str) -> list[str]:
+def _command(release: str, classes: str, main_class: str, *arguments: str) -> list[str]:
     config = HERE / ("log4j2.properties" if release.startswith("4") else "log4j.properties")
     logging = "log4j2.configurationFile" if release.startswith("4") else "log4j.configuration"
+    archive = _archive(release)
     return [
         "java",
         *JVM_FLAGS,
+        *([f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []),
         f"-D{logging}=file:{config}",
-        *("-cp", classes),
-        *arguments,
+        *("-cp", classes, main_class, *arguments),
     ]
 
 
@@ -125,21 +132,68 @@ def run_tool(
     release: str,
     main_class: str,
     *arguments: str,
-    stdin: str | None = None,
+    stdin: str = "",
     timeout: float = 90,
     check: bool = True,
+    alone: bool = False,
+    ahead: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run a tool to its end and return what it printed."""
-    line = command(release, main_class, *arguments)
-    archive = _archive(release)
-    made = archive.with_suffix(f".{os.getpid()}")
-    if not archive.exists():
-        line.insert(1, f"-XX:ArchiveClassesAtExit={made}")
-    done = subprocess.run(line, input=stdin, capture_output=True, text=True, timeout=timeout)
-    if made.exists():
-        made.rename(archive)
+    """Run a tool to its end and return what it printed.
+
+    It runs ``alone`` in a JVM of its own where it must not find what others have left there, or
+    ends it by itself. ``ahead`` is as in :func:`command`.
+    """
+    archive = None if ahead or _archive(release).exists() else _archive(release)
+    if alone or release in CLOSING or archive:
+        line = command(release, main_class, *arguments, ahead=ahead)
+        done = _run_alone(line, stdin, timeout, archive)
+    else:
+        texts = [main_class, *arguments]
+        done = subprocess.CompletedProcess(
+            texts, *_shared(release, ahead).run(texts, stdin, timeout)
+        )
     if check:
         assert done.returncode == 0, f"{main_class}: {done.stdout}\n{done.stderr}"
+    return done
+
+
+_running: dict[tuple[str, str], Tools] = {}
+
+
+def _shared(release: str, ahead: str) -> Tools:
+    """The JVM of a release's tools."""
+    known = _running.get((release, ahead))
+    if known is not None and known.is_running:
+        return known
+    line = own_command("Tools", release=release)
+    line[1:1] = ("--add-opens", "java.base/java.lang=ALL-UNNAMED")
+    if ahead:
+        at = line.index("-cp") + 1
+        line[at] = f"{ahead}:{line[at]}"
+    started = _running[release, ahead] = Tools(line)
+    return started
+
+
+def close_tools() -> None:
+    """End the JVMs of the tools."""
+    for jvm in _running.values():
+        jvm.close()
+    _running.clear()
+
+
+def _run_alone(
+    line: Sequence[str], stdin: str, timeout: float, archive: Path | None
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool in a JVM of its own, and make the archive if there shall be one."""
+    java, *rest = line
+    made = archive and archive.with_suffix(f".{os.getpid()}")
+    if made:
+        rest.insert(0, f"-XX:ArchiveClassesAtExit={made}")
+    done = subprocess.run(
+        [java, *rest], input=stdin, capture_output=True, text=True, timeout=timeout
+    )
+    if archive and made and made.exists():
+        made.rename(archive)
     return done
 
 

@@ -1,61 +1,71 @@
-"""Tools of the newest release one after the other in one JVM, for who needs many of them."""
+"""Tools one after the other in one JVM, and what they print."""
 
+import contextlib
 import itertools
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-from tests.java import own_command
+from collections.abc import Sequence
 
 _INT = struct.Struct(">i")
 
 
 class Tools:
-    """The JVM. Tools of which one run leaves something behind are not for it."""
+    """A JVM that runs tools, until it is closed, or a tool takes too long or leaves threads."""
 
-    def __init__(self) -> None:
-        self._line = own_command("Tools")
+    def __init__(self, line: Sequence[str]) -> None:
+        """``line`` is how to start Tools.java."""
         self._process = subprocess.Popen(
-            self._line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
 
-    def run(
-        self, main_class: str, *arguments: str, stdin: str = "", timeout: float = 90
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a tool to its end; how it ended, and what it printed."""
-        texts = [main_class, *arguments]
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def run(self, texts: Sequence[str], stdin: str, timeout: float) -> tuple[int, str, str]:
+        """Run a main class with its arguments to its end; how it ended, and what it printed.
+
+        Raises subprocess.TimeoutExpired.
+        """
         assert self._process.stdin is not None
-        self._process.stdin.write(_INT.pack(len(texts)) + b"".join(map(_text, [*texts, stdin])))
-        self._process.stdin.flush()
-        late = threading.Timer(timeout, self._process.kill)
-        late.start()
+        late = threading.Event()
+
+        def expire() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(timeout, expire)
+        timer.start()
         try:
+            self._process.stdin.write(_INT.pack(len(texts)) + b"".join(map(_text, [*texts, stdin])))
+            self._process.stdin.flush()
             (status,) = _INT.unpack(self._read(_INT.size))
-            output = [self._read(_INT.unpack(self._read(_INT.size))[0]).decode() for _ in range(2)]
+            out, err, left = (
+                self._read(_INT.unpack(self._read(_INT.size))[0]).decode() for _ in range(3)
+            )
+        except (OSError, EOFError) as ended:
+            self.close()
+            if late.is_set():
+                raise subprocess.TimeoutExpired([*texts], timeout) from ended
+            raise AssertionError(f"the JVM has ended while it ran {texts}") from ended
         finally:
-            late.cancel()
-        return subprocess.CompletedProcess(texts, status, *output)
+            timer.cancel()
+        if left:  # clients that are still at work would meet the next tool
+            self.close()
+        return status, out, err
 
     def _read(self, size: int) -> bytes:
         assert self._process.stdout is not None
         data = self._process.stdout.read(size)
-        assert len(data) == size, "the JVM of the tools has ended"
+        if len(data) != size:
+            raise EOFError
         return data
 
     def close(self) -> None:
         self._process.kill()
-        self._process.communicate()
-
-
-@contextmanager
-def tools() -> Iterator[Tools]:
-    jvm = Tools()
-    try:
-        yield jvm
-    finally:
-        jvm.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
 
 
 def _text(text: str) -> bytes:
