@@ -1,6 +1,7 @@
 """OAUTHBEARER: signed tokens by a JWKS file, and unsecured ones where that is asked for."""
 
 import asyncio
+import contextlib
 import subprocess
 import time
 from typing import Any
@@ -15,6 +16,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError as PythonKafkaError
 from kafka.net.sasl.oauth import AbstractTokenProvider as PythonTokenProvider
 
+from tests.broker_process import wait_for
 from tests.clients.sasl.conftest import SaslBroker
 
 OTHER_AUDIENCE = {"aud": "somebody else"}
@@ -50,12 +52,16 @@ def confluent_topics(broker: SaslBroker, token: str) -> None:
             "log_level": 0,
         }
     )
-    admin.poll(0.1)
-    try:
-        admin.list_topics(timeout=5)
-    except KafkaException:
-        assert any(failure.code() == KafkaError._AUTHENTICATION for failure in failures)
-        raise
+
+    def is_answered() -> bool:
+        admin.poll(0.1)
+        if any(failure.code() == KafkaError._AUTHENTICATION for failure in failures):
+            raise KafkaException(failures[0])
+        with contextlib.suppress(KafkaException):  # it tries until then, whatever it was told
+            return bool(admin.list_topics(timeout=0.5).brokers)
+        return False
+
+    wait_for("topics, or a refusal", is_answered)
 
 
 def aiokafka_start(broker: SaslBroker, token: str) -> None:
