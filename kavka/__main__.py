@@ -9,6 +9,7 @@ def main() -> NoReturn:
     gc.disable()  # modules are there to stay: looking for garbage among them is time lost
     from kavka.broker.cli.main import main as run
 
+    gc.freeze()
     gc.enable()
     run()
 
