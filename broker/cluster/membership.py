@@ -235,9 +235,7 @@ class Membership:
         """Wait for a while, but not if there is another controller, or nobody left."""
         metadata = self._broker.metadata
         backoff = self._broker.config.get_int("controlled.shutdown.retry.backoff.ms") / 1000
-        await metadata.wait_until(
-            lambda: metadata.controller_id != asked or self._alone, backoff
-        )
+        await metadata.wait_until(lambda: metadata.controller_id != asked or self._alone, backoff)
 
     async def _require_zookeeper(self) -> None:
         """Wait for the connection if it is down: none but a controller who can write what becomes
