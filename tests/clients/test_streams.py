@@ -83,10 +83,15 @@ class Counts:
     """What a reader of committed data sees of the counts."""
 
     def __init__(self, broker: BrokerProcess, partitions: int) -> None:
+        self._broker = broker
+        self._places = [TopicPartition(OUTPUT, p, 0) for p in range(partitions)]
         self.seen: Counter[tuple[str, int]] = Counter()
-        self._consumer = Consumer(
+        self._consumer = self._reader()
+
+    def _reader(self) -> Consumer:
+        consumer = Consumer(
             {
-                "bootstrap.servers": broker.bootstrap,
+                "bootstrap.servers": self._broker.bootstrap,
                 "group.id": "reader",
                 "isolation.level": "read_committed",
                 "reconnect.backoff.max.ms": 200,
@@ -94,7 +99,19 @@ class Counts:
             }
         )
         # Not as a member of a group, which may be shown again what it has not committed.
-        self._consumer.assign([TopicPartition(OUTPUT, p, 0) for p in range(partitions)])
+        consumer.assign(self._places)
+        return consumer
+
+    def read_anew(self) -> None:
+        """Forget what was seen, and read all of it with a new reader.
+
+        One that reads while leaders are killed may drop a record between its fetch and its
+        application: the answer about where the last epoch ended is compared with a position to
+        which it has moved on meanwhile, which looks as if the log had been cut there.
+        """
+        self.close()
+        self.seen.clear()
+        self._consumer = self._reader()
 
     def reached(self, total: int) -> bool:
         for message in self._consumer.consume(100, 0.1):

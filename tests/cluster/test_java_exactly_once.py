@@ -138,6 +138,7 @@ def test_copies_and_counts_are_exact_whoever_dies(cluster: Cluster, tmp_path: Pa
         goes_on()
         feeder.stop()
         wait_for("all copies", lambda: copier.has_copied(len(feeder.sent)), 60)
+        counts.read_anew()
         try:
             wait_for("all counts", lambda: counts.reached(said.total()), 60)
         finally:
