@@ -12,6 +12,7 @@ no further request meanwhile. An answer waits where ``acks`` or ``flush.messages
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from kavka.broker.authorization import (
@@ -22,7 +23,7 @@ from kavka.broker.authorization import (
     would_allow,
 )
 from kavka.broker.parking import park
-from kavka.broker.produce import lane, single, transactions
+from kavka.broker.produce import lane, several, single, transactions
 from kavka.broker.produce.append import Append, fail, succeed
 from kavka.broker.produce.waiters import ProduceWaiter, SingleWaiter
 from kavka.broker.request import Disconnect, Pending
@@ -36,7 +37,7 @@ from kavka.protocol.messages.k00_produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
-from kavka.protocol.records.batch import BatchHeader
+from kavka.protocol.records.batch import TRANSACTIONAL_MASK, BatchHeader
 from kavka.protocol.records.validate import (
     AppendRules,
     ValidatedAppend,
@@ -44,6 +45,7 @@ from kavka.protocol.records.validate import (
 )
 from kavka.protocol.topics import INTERNAL_TOPICS
 from kavka.replication.partition import Partition
+from kavka.storage.append import AppendInfo
 
 if TYPE_CHECKING:
     from kavka.broker.context import Broker
@@ -57,21 +59,14 @@ ADMIN_CLIENT: Final = "__admin_client"  # Kafka's own exception for writing to i
 
 
 def handle_raw(broker: "Broker", request: "Request") -> bytes | ProduceResponse | Pending | None:
-    """Take the short way for the ordinary request of one partition, the general one for others."""
-    asked = single.parse(request.body, request.version)
-    if (
-        asked is not None
-        and asked.acks in LEGAL_ACKS
-        and not single.is_transactional(asked.records)
-    ):
-        try:
-            topic = asked.topic.decode()
-            if broker.authorizer is not None and not would_allow(
-                broker, request, Operation.WRITE, Resource.TOPIC, topic
-            ):
-                raise KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
-            partition = broker.replicas.partition(topic, asked.partition)
-            if topic not in INTERNAL_TOPICS and partition.is_leader:
+    """Take a short way for the ordinary request, the general one for others."""
+    try:
+        asked = single.parse(request.body, request.version)
+        if asked is not None:
+            if asked.acks in LEGAL_ACKS and not single.is_transactional(asked.records):
+                partition = _writable(
+                    broker, _allowed(broker, request, asked.topic), asked.partition
+                )
                 now_ms = broker.clock.wall_ms()
                 rules, records = partition.append_rules, asked.records
                 header = rules.ordinary(records, now_ms, request.version)
@@ -83,10 +78,55 @@ def handle_raw(broker: "Broker", request: "Request") -> bytes | ProduceResponse 
                     batches = validate(records, rules, now_ms, request.version).batches
                 if batches:
                     return _append_single(broker, request, asked, partition, batches)
-        except (KafkaError, UnicodeDecodeError):
-            pass  # nothing has been done yet: the general way finds it again and tells it
+        else:
+            asked_several = several.parse(request.body, request.version)
+            if asked_several is not None and asked_several.acks in LEGAL_ACKS:
+                ordinary = _ordinary(broker, request, asked_several)
+                if ordinary is not None:
+                    return _append_several(broker, request, asked_several, ordinary)
+    except (KafkaError, UnicodeDecodeError):
+        pass  # nothing has been done yet: the general way finds it again and tells it
     body = codec.decode(ProduceRequest, request.body, request.version)
     return handle(broker, request, body)
+
+
+def _allowed(broker: "Broker", request: "Request", topic: bytes) -> str:
+    """The name of a topic that the client may write to. Raises KafkaError for others."""
+    name = topic.decode()
+    if name in INTERNAL_TOPICS:
+        raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION)
+    if broker.authorizer is not None and not would_allow(
+        broker, request, Operation.WRITE, Resource.TOPIC, name
+    ):
+        raise KafkaError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+    return name
+
+
+def _writable(broker: "Broker", topic: str, index: int) -> Partition:
+    """A partition that is led here. Raises KafkaError for others."""
+    partition = broker.replicas.partition(topic, index)
+    partition.require_leader()
+    return partition
+
+
+def _ordinary(
+    broker: "Broker", request: "Request", asked: several.SeveralProduce
+) -> list[tuple[Partition, tuple[BatchHeader, memoryview]]] | None:
+    """Where the batches of a request go if all of them may be appended as they are.
+
+    None or KafkaError otherwise.
+    """
+    found: list[tuple[Partition, tuple[BatchHeader, memoryview]]] = []
+    now_ms, version = broker.clock.wall_ms(), request.version
+    for topic, partitions in asked.topics:
+        name = _allowed(broker, request, topic)
+        for index, records in partitions:
+            partition = _writable(broker, name, index)
+            header = partition.append_rules.ordinary(records, now_ms, version)
+            if header is None or header.attributes & TRANSACTIONAL_MASK:
+                return None
+            found.append((partition, (header, records)))
+    return found
 
 
 def _open_lane(
@@ -145,13 +185,65 @@ def _refuse_single(
     error: KafkaError,
 ) -> ProduceResponse | Pending | None:
     """What follows an append by the short way when it failed."""
-    append = Append.of_single(asked.topic.decode(), partition)
+    append = Append.of(partition)
     fail(append, error, request.version)
     response = ProduceResponse(
         responses=[TopicProduceResponse(name=append.topic, partition_responses=[append.result])]
     )
     body = ProduceRequest(acks=asked.acks, timeout_ms=asked.timeout_ms)
     return _answer(broker, request, body, response, [append])
+
+
+def _append_several(
+    broker: "Broker",
+    request: "Request",
+    asked: several.SeveralProduce,
+    ordinary: list[tuple[Partition, tuple[BatchHeader, memoryview]]],
+) -> bytes | ProduceResponse | Pending | None:
+    acks, append = asked.acks, broker.replicas.append
+    infos: list[AppendInfo] = []
+    outcomes: list[AppendInfo | KafkaError] = []
+    settled = True
+    for partition, batch in ordinary:
+        try:
+            info = append(partition, (batch,), acks)
+        except KafkaError as error:
+            outcomes.append(error)
+            settled = False
+            continue
+        outcomes.append(info)
+        infos.append(info)
+        if acks != NO_ACKS and not partition.acknowledged(acks, info.last_offset + 1):
+            settled = False
+    if not settled:
+        return _answer_several(broker, request, asked, ordinary, outcomes)
+    return None if acks == NO_ACKS else several.answer(request.version, asked.topics, infos)
+
+
+def _answer_several(
+    broker: "Broker",
+    request: "Request",
+    asked: several.SeveralProduce,
+    ordinary: list[tuple[Partition, tuple[BatchHeader, memoryview]]],
+    outcomes: list[AppendInfo | KafkaError],
+) -> ProduceResponse | Pending | None:
+    """What follows appends that are not all kept yet, or not all done."""
+    appends: list[Append] = []
+    for (partition, _), outcome in zip(ordinary, outcomes, strict=True):
+        append = Append.of(partition)
+        if isinstance(outcome, KafkaError):
+            fail(append, outcome, request.version)
+        else:
+            succeed(append, outcome)
+        appends.append(append)
+    response, left = ProduceResponse(), iter(appends)
+    for topic, partitions in asked.topics:
+        results = [append.result for append in islice(left, len(partitions))]
+        response.responses.append(
+            TopicProduceResponse(name=topic.decode(), partition_responses=results)
+        )
+    body = ProduceRequest(acks=asked.acks, timeout_ms=asked.timeout_ms)
+    return _answer(broker, request, body, response, appends)
 
 
 def handle(

@@ -30,9 +30,11 @@ class Append:
         self.end_offset = -1  # what must be kept before it is acknowledged
 
     @classmethod
-    def of_single(cls, topic: str, partition: Partition) -> "Append":
-        """Of a request that was read the short way, when the general one has to go on with it."""
-        append = cls(topic, memoryview(b""), PartitionProduceResponse(index=partition.index))
+    def of(cls, partition: Partition) -> "Append":
+        """Of a request that was read a short way, when the general one has to go on with it."""
+        append = cls(
+            partition.topic, memoryview(b""), PartitionProduceResponse(index=partition.index)
+        )
         append.partition = partition
         return append
 

@@ -64,7 +64,7 @@ class SingleWaiter(Waiter):
         self._fail(KafkaError(ErrorCode.REQUEST_TIMED_OUT))
 
     def _fail(self, error: KafkaError) -> None:
-        append = Append.of_single(self._topic.decode(), self._partition)
+        append = Append.of(self._partition)
         append.result.log_append_time_ms = self._info.log_append_time
         append.result.log_start_offset = self._partition.log.log_start_offset
         fail(append, error, self._version)
