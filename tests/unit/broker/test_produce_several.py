@@ -111,6 +111,16 @@ def test_tagged_fields_are_left_to_the_codec(end: int) -> None:
     assert several.parse(memoryview(tagged), 9) is None
 
 
+@pytest.mark.parametrize("version", [8, 9])
+def test_bytes_behind_a_request_are_left_to_the_codec(version: int) -> None:
+    data = [PartitionProduceData(index=1, records=b"records")]
+    body = codec.encode(
+        ProduceRequest(topic_data=[TopicProduceData(name="t", partition_data=data)]), version
+    )
+    assert several.parse(memoryview(body), version) is not None
+    assert several.parse(memoryview(body + b"\0"), version) is None
+
+
 @settings(max_examples=200, deadline=None)
 @given(ordinary, st.integers(FIRST, NEWEST), st.data())
 def test_its_answer_is_the_declared_one(
