@@ -58,15 +58,19 @@ class RestlessStore:
         outcome = asyncio.get_running_loop().create_future()
 
         async def run() -> None:
+            error: Exception | None = None
             if not ends or self.does_it:
                 try:
                     result = await ask()
-                except Exception as error:
-                    outcome.set_exception(error)
-                    return
-            if ends:
-                outcome.set_exception(SessionExpired("the session has ended"))
-            elif not outcome.done():
+                except Exception as failure:
+                    error = failure
+            if ends and error is None:
+                error = SessionExpired("the session has ended")
+            if outcome.done():  # given up meanwhile
+                return
+            if error is not None:
+                outcome.set_exception(error)
+            else:
                 outcome.set_result(result)
 
         def begin() -> None:
