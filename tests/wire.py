@@ -17,6 +17,12 @@ from kavka.protocol.messages.k01_fetch import (
     FetchResponse,
     FetchTopic,
 )
+from kavka.protocol.messages.k19_create_topics import (
+    CreatableTopic,
+    CreatableTopicConfig,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+)
 from kavka.protocol.schema import Message
 
 Answer = TypeVar("Answer", bound=Message)
@@ -90,6 +96,25 @@ class WireClient:
         """Send a request and wait for its response."""
         self.send(request, version)
         return self.receive(answer, version)
+
+    def create_topics(self, *names: str, partitions: int = 1, **config: str) -> None:
+        """Create topics of one replica on this broker; returns when they are led."""
+        configs = [
+            CreatableTopicConfig(name=name.replace("_", "."), value=config[name]) for name in config
+        ]
+        asked = [
+            CreatableTopic(
+                name=name, num_partitions=partitions, replication_factor=1, configs=configs
+            )
+            for name in names
+        ]
+        request = CreateTopicsRequest(topics=asked, timeout_ms=10_000)
+        answer = self.ask(request, CreateTopicsResponse, 2)
+        assert not any(topic.error_code for topic in answer.topics)
+        for name in names:
+            for index in range(partitions):
+                while self.fetch(name, 0, partition=index).responses[0].partitions[0].error_code:
+                    pass
 
     def produce(
         self, topic: str, records: bytes, *, partition: int = 0, acks: int = -1, version: int = 7

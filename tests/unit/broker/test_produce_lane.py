@@ -17,11 +17,6 @@ from kavka.protocol.messages.k02_list_offsets import (
     ListOffsetsRequest,
     ListOffsetsTopic,
 )
-from kavka.protocol.messages.k19_create_topics import (
-    CreatableTopic,
-    CreateTopicsRequest,
-    CreateTopicsResponse,
-)
 from kavka.protocol.messages.k20_delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from kavka.protocol.records.batch import Record, build_batch
 from tests.wire import WireClient, produce_request
@@ -60,20 +55,6 @@ def batch(count: int = 2, size: int = 50, **of_producer: int | bool) -> bytearra
 
 def connect(broker: EmbeddedBroker) -> WireClient:
     return WireClient(int(broker.bootstrap.rpartition(":")[2]), client_id="lane")
-
-
-def create(client: WireClient, *names: str) -> None:
-    """Create topics; returns when they are led."""
-    asked = [
-        CreatableTopic(name=name, num_partitions=PARTITIONS, replication_factor=1) for name in names
-    ]
-    request = CreateTopicsRequest(topics=asked, timeout_ms=10_000)
-    answer = client.ask(request, CreateTopicsResponse, 2)
-    assert not any(topic.error_code for topic in answer.topics)
-    for name in names:
-        for index in range(PARTITIONS):
-            while client.fetch(name, 0, partition=index).responses[0].partitions[0].error_code:
-                pass
 
 
 class Talk:
@@ -172,7 +153,8 @@ def test_together_is_as_one_by_one(
     broker: EmbeddedBroker, runs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connect(broker) as client:
-        create(client, *(f"{how}{n:04}" for how in ("together", "onebyone") for n in range(SEEDS)))
+        names = (f"{how}{n:04}" for how in ("together", "onebyone") for n in range(SEEDS))
+        client.create_topics(*names, partitions=PARTITIONS)
     for seed in range(SEEDS):
         with connect(broker) as client:
             together = Talk(seed)
@@ -196,7 +178,7 @@ def test_more_than_a_lane_takes_at_once(broker: EmbeddedBroker, runs: list[int])
     with connect(broker) as client:
         talk = Talk(0)
         topic = "many"
-        create(client, topic)
+        client.create_topics(topic, partitions=PARTITIONS)
         talk.acks = 1
         for number in range(3 * TAKEN_LIMIT):
             talk._add(produce_request(topic, bytes(batch(1)), 0, 1), 7, number, 1)
@@ -208,7 +190,7 @@ def test_more_than_a_lane_takes_at_once(broker: EmbeddedBroker, runs: list[int])
 def test_what_came_before_nonsense_is_served(broker: EmbeddedBroker) -> None:
     with connect(broker) as client:
         topic = "before"
-        create(client, topic)
+        client.create_topics(topic, partitions=PARTITIONS)
         client.produce(topic, bytes(batch(1)), acks=1)
         request = produce_request(topic, bytes(batch(1)), 0, 1)
         frame = headers.encode_request(0, 7, 5, "wire", request)
@@ -222,11 +204,11 @@ def test_what_came_before_nonsense_is_served(broker: EmbeddedBroker) -> None:
 def test_a_topic_that_is_made_anew_is_another(broker: EmbeddedBroker) -> None:
     with connect(broker) as client, connect(broker) as other:
         topic = "anew"
-        create(client, topic)
+        client.create_topics(topic, partitions=PARTITIONS)
         for _ in range(2):
             client.produce(topic, bytes(batch(1)), acks=1)
         gone = DeleteTopicsRequest(topic_names=[topic], timeout_ms=10_000)
         assert not other.ask(gone, DeleteTopicsResponse, 1).responses[0].error_code
-        create(other, topic)
+        other.create_topics(topic, partitions=PARTITIONS)
         answer = client.produce(topic, bytes(batch(1)), acks=1)
         assert answer.responses[0].partition_responses[0].base_offset == 0

@@ -21,12 +21,6 @@ from kavka.protocol.messages.k00_produce import (
     TopicProduceData,
     TopicProduceResponse,
 )
-from kavka.protocol.messages.k19_create_topics import (
-    CreatableTopic,
-    CreatableTopicConfig,
-    CreateTopicsRequest,
-    CreateTopicsResponse,
-)
 from kavka.protocol.primitives import MEND
 from kavka.protocol.records.batch import Record, build_batch
 from kavka.storage.append import AppendInfo
@@ -155,29 +149,12 @@ def broker() -> Iterator[EmbeddedBroker]:
 
 
 def create(client: WireClient, prefix: str) -> list[str]:
-    """Create topics that differ in when their records count as kept; returns when they are led."""
-    wanted: dict[str, dict[str, str]] = {
-        f"{prefix}-usual": {},
-        f"{prefix}-synced": {"flush.messages": "1"},  # answers wait for the disk
-    }
-    asked = [
-        CreatableTopic(
-            name=name,
-            num_partitions=PARTITIONS,
-            replication_factor=1,
-            configs=[
-                CreatableTopicConfig(name=key, value=wanted[name][key]) for key in wanted[name]
-            ],
-        )
-        for name in wanted
-    ]
-    request = CreateTopicsRequest(topics=asked, timeout_ms=10_000)
-    assert not any(t.error_code for t in client.ask(request, CreateTopicsResponse, 2).topics)
-    for name in wanted:
-        for index in range(PARTITIONS):
-            while client.fetch(name, 0, partition=index).responses[0].partitions[0].error_code:
-                pass
-    return list(wanted)
+    """Create topics that differ in when their records count as kept."""
+    usual, synced = f"{prefix}-usual", f"{prefix}-synced"
+    client.create_topics(usual, partitions=PARTITIONS)
+    # Answers wait for the disk.
+    client.create_topics(synced, partitions=PARTITIONS, flush_messages="1")
+    return [usual, synced]
 
 
 def build(names: list[str], seed: int) -> list[bytes]:
