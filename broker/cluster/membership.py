@@ -231,18 +231,23 @@ class Membership:
         """Whether no other broker is alive that could take anything."""
         return not self._broker.metadata.brokers.keys() - {self._broker.node_id}
 
+    @property
+    def _backoff(self) -> float:
+        """Seconds from one try to the next."""
+        return self._broker.config.get_int("controlled.shutdown.retry.backoff.ms") / 1000
+
     async def _before_next_try(self, asked: int) -> None:
         """Wait for a while, but not if there is another controller, or nobody left."""
         metadata = self._broker.metadata
-        backoff = self._broker.config.get_int("controlled.shutdown.retry.backoff.ms") / 1000
-        await metadata.wait_until(lambda: metadata.controller_id != asked or self._alone, backoff)
+        await metadata.wait_until(
+            lambda: metadata.controller_id != asked or self._alone, self._backoff
+        )
 
     async def _require_zookeeper(self) -> None:
         """Wait for the connection if it is down: none but a controller who can write what becomes
         of the leaderships can take them. Raises StoreError when it does not come back soon."""
-        backoff = self._broker.config.get_int("controlled.shutdown.retry.backoff.ms") / 1000
         try:
-            await asyncio.wait_for(self._connected.wait(), backoff)
+            await asyncio.wait_for(self._connected.wait(), self._backoff)
         except TimeoutError:
             raise StoreError("ZooKeeper cannot be reached") from None
 

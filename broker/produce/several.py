@@ -5,7 +5,7 @@ a transactional id or tagged fields. Everything else takes the compiled codec; a
 holds the two to the same result. One partition has a shorter way yet, :mod:`.single`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from struct import error as StructError
 from typing import Final, NamedTuple
@@ -117,10 +117,9 @@ def _parse_flexible(body: memoryview) -> SeveralProduce | None:
     return SeveralProduce(acks, timeout_ms, topics)
 
 
-def answer(version: int, topics: Iterable[TopicRecords], infos: Iterable[AppendInfo]) -> bytes:
+def answer(version: int, topics: Sequence[TopicRecords], infos: Iterable[AppendInfo]) -> bytes:
     """The body of the response to a request that went well, for all partitions in their order."""
     flexible = version >= FIRST_FLEXIBLE_VERSION
-    topics = list(topics)
     left = iter(infos)
     parts = [uvarint(len(topics) + 1) if flexible else _COUNT.pack(len(topics))]
     for topic, partitions in topics:

@@ -95,7 +95,7 @@ class Inclusion:
         is_alone: bool = True,
     ) -> None:
         self._is_alone = is_alone
-        self._coordinator = coordinator
+        self._on_demand = coordinator
         self._metadata = metadata
         self._ask_broker = ask_broker
 
@@ -103,6 +103,10 @@ class Inclusion:
     def can_add(self) -> bool:
         """Whether partitions can be added for clients of the second transaction protocol."""
         return self._is_alone or self._ask_broker is not None
+
+    @property
+    def _coordinator(self) -> "TransactionCoordinator":
+        return self._on_demand.get()
 
     @classmethod
     def create(cls, broker: "Broker") -> "Inclusion":
@@ -134,7 +138,7 @@ class Inclusion:
         partitions: Collection[TopicPartition],
     ) -> Codes | None:
         """What the coordinator of this broker says; None if another one has to be asked."""
-        codes = self._coordinator.get().verify(transactional_id, identity, partitions)
+        codes = self._coordinator.verify(transactional_id, identity, partitions)
         if ErrorCode.NOT_COORDINATOR not in codes.values():
             return codes
         return None if self._ask_broker is not None else dict.fromkeys(partitions, ErrorCode.NONE)
@@ -187,17 +191,17 @@ class Inclusion:
         partitions: Collection[TopicPartition],
         add: bool,
     ) -> Codes:
-        if self._coordinator.get().status(transactional_id) is ErrorCode.NOT_COORDINATOR:
+        if self._coordinator.status(transactional_id) is ErrorCode.NOT_COORDINATOR:
             return await self._ask_other(transactional_id, identity, partitions, add)
         if not add:
-            return self._coordinator.get().verify(transactional_id, identity, partitions)
+            return self._coordinator.verify(transactional_id, identity, partitions)
         answer: asyncio.Future[ErrorCode] = asyncio.get_running_loop().create_future()
 
         def added(code: ErrorCode) -> None:
             if not answer.done():
                 answer.set_result(code)
 
-        self._coordinator.get().add_partitions(
+        self._coordinator.add_partitions(
             transactional_id, identity, partitions, added, bumping=True
         )
         return dict.fromkeys(partitions, await answer)
@@ -211,7 +215,7 @@ class Inclusion:
     ) -> Codes:
         if self._ask_broker is None:
             return dict.fromkeys(partitions, ErrorCode.NONE)
-        index = self._coordinator.get().partition_of(transactional_id)
+        index = self._coordinator.partition_of(transactional_id)
         state = self._metadata.partition(TRANSACTION_STATE_TOPIC, index)
         if state is None or state.leader < 0:
             return dict.fromkeys(partitions, ErrorCode.COORDINATOR_NOT_AVAILABLE)

@@ -1,5 +1,6 @@
 """Followers in situations that chance seldom brings about, one by one, in virtual time."""
 
+import asyncio
 import errno
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -447,15 +448,21 @@ def test_alone_with_synchronous_flush_an_acknowledged_record_outlives_a_power_lo
     assert cluster.log(1).log_end_offset == 10
 
 
+def stop_without_zookeeper(cluster: Cluster) -> "asyncio.Task[None]":
+    """Have broker 1 stop when it has noticed that it does not reach ZooKeeper."""
+    process = cluster.nodes[1].process
+    assert process is not None
+    membership = process.membership
+    assert membership is not None
+    cluster.zookeeper.cut.add(1)
+    cluster.wait(lambda: not membership._connected.is_set())
+    return process.loop.start(process.stop())
+
+
 def test_a_broker_that_stops_while_zookeeper_is_out_of_reach_hands_over_when_it_is_back() -> None:
     cluster = Cluster()
     cluster.produce(b"a")
-    process = cluster.nodes[1].process
-    assert process is not None
-    assert process.membership is not None
-    cluster.zookeeper.cut.add(1)
-    cluster.wait(lambda: not process.membership._connected.is_set())
-    stopping = process.loop.start(process.stop())
+    stopping = stop_without_zookeeper(cluster)
     cluster.world.run(cluster.world.now + 0.1)
     assert not stopping.done()
     assert cluster.leads(1)
@@ -467,11 +474,6 @@ def test_a_broker_that_stops_while_zookeeper_is_out_of_reach_hands_over_when_it_
 
 def test_a_broker_that_never_reaches_zookeeper_again_stops_all_the_same() -> None:
     cluster = Cluster()
-    process = cluster.nodes[1].process
-    assert process is not None
-    assert process.membership is not None
-    cluster.zookeeper.cut.add(1)
-    cluster.wait(lambda: not process.membership._connected.is_set())
-    stopping = process.loop.start(process.stop())
+    stopping = stop_without_zookeeper(cluster)
     cluster.wait(stopping.done, 60)
     cluster.wait(lambda: cluster.leads(2))
